@@ -1,0 +1,2 @@
+// Package session speaks WireGuard.
+package session
