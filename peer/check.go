@@ -1,0 +1,86 @@
+package peer
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Check verifies the invariants of the Mesh; an error is a bug of this
+// package, whatever the input was.
+func (m *Mesh) Check() error {
+	return errors.Join(m.checkRecords(), m.checkConns(), m.checkAttempts(), m.checkRoutes())
+}
+
+func (m *Mesh) checkRecords() error {
+	own, ok := m.topo.crdt.Get(m.cfg.Name)
+	if m.own.signed.bytes != nil && (!ok || own.Compare(m.own.signed) != 0) {
+		return errors.New("own record in the topology is not the one published")
+	}
+	if m.own.version > m.own.reserved {
+		return fmt.Errorf("own version %d above the saved %d", m.own.version, m.own.reserved)
+	}
+	for n, s := range m.topo.crdt.records {
+		if !s.verified || s.Record.Name != n {
+			return fmt.Errorf("record of %s not verified or under a wrong name", n)
+		}
+		if m.topo.pins[n] != s.Record.Key {
+			return fmt.Errorf("record of %s with a key that is not pinned", n)
+		}
+	}
+	if m.topo.crdt.Len() > maxPeers+1 || len(m.topo.pins) > maxPins+1 {
+		return errors.New("more records or pins than allowed")
+	}
+	return nil
+}
+
+func (m *Mesh) checkConns() error {
+	joined := 0
+	for id, c := range m.conns.byID {
+		if c.id != id {
+			return fmt.Errorf("connection %d under id %d", c.id, id)
+		}
+		if !c.joined {
+			continue
+		}
+		joined++
+		if m.conns.byPeer[c.peer] != c {
+			return fmt.Errorf("joined connection %d is not its peer's", id)
+		}
+		if c.peer == m.cfg.Name || c.static != c.record.x25519 {
+			return fmt.Errorf("connection %d joined under a wrong name or key", id)
+		}
+	}
+	if joined != len(m.conns.byPeer) {
+		return fmt.Errorf("%d peers for %d joined connections", len(m.conns.byPeer), joined)
+	}
+	if m.cfg.ConnLimit > 0 && joined > m.cfg.ConnLimit {
+		return fmt.Errorf("%d connections, the limit is %d", joined, m.cfg.ConnLimit)
+	}
+	return nil
+}
+
+func (m *Mesh) checkAttempts() error {
+	for addr, a := range m.maker.attempts {
+		c := m.conns.byID[a.conn]
+		switch {
+		case a.state == attemptConnected && (c == nil || c.dialled != addr):
+			return fmt.Errorf("attempt at %s claims a connection that is not its own", addr)
+		case a.state != attemptConnected && a.conn != 0:
+			return fmt.Errorf("attempt at %s keeps a connection", addr)
+		}
+	}
+	return nil
+}
+
+func (m *Mesh) checkRoutes() error {
+	via, ok := m.topo.routes.unicast[m.cfg.Name]
+	if m.topo.routes.unicast != nil && (!ok || !via.IsZero()) {
+		return errors.New("no route to ourselves")
+	}
+	for dest, via := range m.topo.routes.unicast {
+		if dest != m.cfg.Name && m.topo.routes.unicast[via] != via {
+			return fmt.Errorf("route to %s goes via %s, which is no neighbour", dest, via)
+		}
+	}
+	return nil
+}

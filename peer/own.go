@@ -1,0 +1,139 @@
+package peer
+
+import (
+	"math"
+	"slices"
+	"strconv"
+	"time"
+)
+
+const (
+	// ownInterval is the least time between two versions of our record: the
+	// first change is published at once, those that follow together.
+	ownInterval = 100 * time.Millisecond
+	// versionBlock versions are reserved on disk at a time, so that not every
+	// change of a link costs a write.
+	versionBlock = 1024
+	// Two processes with one key would outbid each other for ever; each
+	// further bid for the same reason waits twice as long.
+	contestStart = time.Second
+	contestMax   = time.Minute
+)
+
+// ownRecord is our record and when to sign the next one.
+type ownRecord struct {
+	signed    Signed
+	version   uint64 // of signed
+	reserved  uint64 // versions up to here are ours on disk
+	floor     uint64 // a version seen in the network that we must exceed
+	changedAt time.Time
+	lastAt    time.Time // of the last signing
+	contestAt time.Time // no outbidding before this
+	contest   time.Duration
+}
+
+func newOwnRecord(cfg Config) ownRecord {
+	return ownRecord{version: cfg.Version, reserved: cfg.Version}
+}
+
+// touch notes that the record may have changed.
+func (o *ownRecord) touch(now time.Time) {
+	if o.changedAt.IsZero() {
+		o.changedAt = now
+	}
+}
+
+func (o *ownRecord) dueAt() time.Time {
+	var at time.Time
+	if !o.changedAt.IsZero() {
+		at = later(o.changedAt, o.lastAt.Add(ownInterval))
+	}
+	if o.floor >= o.version && o.floor > 0 && !o.contestAt.IsZero() && (at.IsZero() || o.contestAt.Before(at)) {
+		at = o.contestAt
+	}
+	return at
+}
+
+func (o *ownRecord) due(now time.Time) bool {
+	at := o.dueAt()
+	return !at.IsZero() && !now.Before(at)
+}
+
+// outbid notes a record of ourselves that is newer than the one we publish:
+// from an earlier run whose state was lost, or from another process that has
+// our key.
+func (o *ownRecord) outbid(now time.Time, version uint64) {
+	if version <= o.floor {
+		return
+	}
+	o.floor = version
+	if o.contestAt.IsZero() || now.After(o.contestAt.Add(contestMax)) {
+		o.contest = contestStart
+		o.contestAt = now
+		return
+	}
+	o.contestAt = later(o.contestAt, now.Add(o.contest))
+	o.contest = min(o.contest*2, contestMax)
+}
+
+// publishOwn signs a new version of our record if it differs from the last and
+// hands it to gossip.
+func (m *Mesh) publishOwn() {
+	o := &m.own
+	o.changedAt = time.Time{}
+	r := m.buildRecord()
+	beaten := o.floor >= o.version && o.floor > 0 && !m.now.Before(o.contestAt)
+	if o.signed.bytes != nil && !beaten && sameRecord(&r, &o.signed.Record) {
+		return
+	}
+	next := o.version
+	if beaten {
+		next = o.floor
+	}
+	if next == math.MaxUint64 {
+		return // somebody burnt all versions of our key; nothing newer can be said
+	}
+	o.version = next + 1
+	if o.version > o.reserved {
+		o.reserved = o.version + min(versionBlock, math.MaxUint64-o.version)
+		m.save(keyVersion, strconv.AppendUint(nil, o.reserved, 10))
+	}
+	r.Version = o.version
+	o.lastAt = m.now
+	o.signed = m.cfg.Identity.SignRecord(r)
+	news, _ := m.topo.crdt.Merge([]Signed{o.signed})
+	for _, s := range news {
+		m.gossip.spread(m, s, 0)
+	}
+	m.topo.touch(m.now)
+	m.stale = true
+}
+
+func (m *Mesh) buildRecord() Record {
+	r := Record{
+		Name: m.cfg.Name, Nickname: m.cfg.Nickname, Key: m.cfg.Identity.PublicKey(), UID: m.cfg.UID,
+		Addresses: m.cfg.Addresses, Capabilities: m.cfg.Capabilities, Port: m.cfg.Port,
+	}
+	for _, n := range sortedNames(m.conns.byPeer) {
+		c := m.conns.byPeer[n]
+		p := m.conns.path(n)
+		r.Links = append(r.Links, Link{
+			Peer: n, Outbound: c.dialled != "", Established: p.Up, RTT: p.RTT, Address: c.remote.String(),
+		})
+	}
+	return r
+}
+
+// sameRecord compares everything but the version.
+func sameRecord(a, b *Record) bool {
+	return a.Name == b.Name && a.Nickname == b.Nickname && a.Key == b.Key && a.UID == b.UID &&
+		a.Capabilities == b.Capabilities && a.Port == b.Port &&
+		slices.Equal(a.Addresses, b.Addresses) && slices.Equal(a.Links, b.Links)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

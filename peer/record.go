@@ -1,0 +1,216 @@
+package peer
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"weave/peer/wire"
+)
+
+// Capability is a bit of a record's capability set. Unknown bits are kept and
+// ignored.
+type Capability uint64
+
+// Capabilities a peer can announce.
+const (
+	// CapAES says that the peer has AES instructions and speaks the AES-256-GCM
+	// suite of the data sessions.
+	CapAES Capability = 1 << iota
+)
+
+// Limits of a record. A record beyond them is refused as a whole.
+const (
+	maxRecordBytes = 1 << 20
+	maxAddresses   = 64
+	maxAddressLen  = 262 // a host name of 253 bytes, brackets, colon and port
+	maxNickname    = 253
+	maxLinks       = 8192
+)
+
+// recordPrefix stands before the record's bytes in what is signed, so that a
+// signature made for another purpose can never pass for a record's.
+const recordPrefix = "weave record v1\x00"
+
+// Errors of OpenRecord; all mean that the record must not be used.
+var (
+	ErrBadRecord    = errors.New("malformed record")
+	ErrBadSignature = errors.New("record's signature does not match its key")
+)
+
+// Record is what a peer tells the network about itself.
+type Record struct {
+	Name         Name
+	Nickname     string
+	Key          PublicKey
+	UID          uint64 // random per start of the daemon
+	Version      uint64 // higher replaces lower
+	Addresses    []string
+	Links        []Link // sorted by peer
+	Capabilities Capability
+	Port         uint16 // TCP and UDP
+}
+
+// Link is one connection of the peer in whose record it stands.
+type Link struct {
+	Peer        Name
+	Outbound    bool          // the record's peer dialled
+	Established bool          // the data path answers
+	RTT         time.Duration // of the data path, quantised; 0 = not measured
+	Address     string        // remote address of the control connection, "ip:port"
+}
+
+// Signed is a record together with the exact bytes its peer signed. It is
+// immutable: nothing in Record may be changed.
+type Signed struct {
+	Record Record
+
+	bytes     []byte
+	signature []byte
+	x25519    [32]byte // of Record.Key; set once verified
+	verified  bool
+}
+
+// SignRecord returns the record signed by its peer. The record's key must be
+// the identity's.
+func (id Identity) SignRecord(r Record) Signed {
+	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(r.wire())
+	if err != nil {
+		panic(fmt.Sprintf("peer: own record cannot be marshalled: %v", err))
+	}
+	return Signed{Record: r, bytes: raw, signature: id.Sign(signedBytes(raw)), x25519: id.x25519, verified: true}
+}
+
+// OpenRecord parses, validates and verifies a record that came from the
+// network. The error wraps ErrBadRecord, ErrBadKey or ErrBadSignature.
+func OpenRecord(w *wire.SignedRecord) (Signed, error) {
+	s, err := parseSigned(w)
+	if err != nil {
+		return Signed{}, err
+	}
+	if err := s.verify(); err != nil {
+		return Signed{}, err
+	}
+	return s, nil
+}
+
+// Wire returns the message that carries the record, in the bytes that were
+// signed. The caller must not change it.
+func (s Signed) Wire() *wire.SignedRecord {
+	return &wire.SignedRecord{Record: s.bytes, Signature: s.signature}
+}
+
+// Compare orders two records of one name by age: version, then UID, then
+// bytes. It returns 0 only for identical records.
+func (s Signed) Compare(o Signed) int {
+	return cmp.Or(
+		cmp.Compare(s.Record.Version, o.Record.Version),
+		cmp.Compare(s.Record.UID, o.Record.UID),
+		bytes.Compare(s.bytes, o.bytes),
+		bytes.Compare(s.signature, o.signature),
+	)
+}
+
+// parseSigned parses and validates without looking at the signature, which is
+// the costly part and often not needed for a record already held.
+func parseSigned(w *wire.SignedRecord) (Signed, error) {
+	raw := w.GetRecord()
+	if len(raw) == 0 || len(raw) > maxRecordBytes || len(w.GetSignature()) != ed25519.SignatureSize {
+		return Signed{}, fmt.Errorf("%w: wrong size", ErrBadRecord)
+	}
+	var m wire.Record
+	if err := proto.Unmarshal(raw, &m); err != nil {
+		return Signed{}, fmt.Errorf("%w: %v", ErrBadRecord, err)
+	}
+	r, err := recordFromWire(&m)
+	if err != nil {
+		return Signed{}, err
+	}
+	return Signed{Record: r, bytes: raw, signature: w.GetSignature()}, nil
+}
+
+func (s *Signed) verify() error {
+	if s.verified {
+		return nil
+	}
+	x, err := s.Record.Key.X25519()
+	if err != nil {
+		return err
+	}
+	if !ed25519.Verify(s.Record.Key[:], signedBytes(s.bytes), s.signature) {
+		return ErrBadSignature
+	}
+	s.x25519, s.verified = x, true
+	return nil
+}
+
+func signedBytes(raw []byte) []byte {
+	return append([]byte(recordPrefix), raw...)
+}
+
+func (r *Record) wire() *wire.Record {
+	m := &wire.Record{
+		Name:         r.Name[:],
+		Nickname:     r.Nickname,
+		Key:          r.Key[:],
+		Uid:          r.UID,
+		Version:      r.Version,
+		Addresses:    r.Addresses,
+		Capabilities: uint64(r.Capabilities),
+		Port:         uint32(r.Port),
+	}
+	for _, l := range r.Links {
+		m.Links = append(m.Links, &wire.Link{
+			Peer:        l.Peer[:],
+			Outbound:    l.Outbound,
+			Established: l.Established,
+			RttMicros:   uint32(min(l.RTT.Microseconds(), math.MaxUint32)),
+			Address:     l.Address,
+		})
+	}
+	return m
+}
+
+func recordFromWire(m *wire.Record) (Record, error) {
+	r := Record{
+		Nickname: m.GetNickname(), UID: m.GetUid(), Version: m.GetVersion(),
+		Addresses: m.GetAddresses(), Capabilities: Capability(m.GetCapabilities()),
+	}
+	var ok bool
+	if r.Name, ok = nameFromBytes(m.GetName()); !ok {
+		return Record{}, fmt.Errorf("%w: name", ErrBadRecord)
+	}
+	if len(m.GetKey()) != KeyLen {
+		return Record{}, fmt.Errorf("%w: key", ErrBadRecord)
+	}
+	copy(r.Key[:], m.GetKey())
+	if m.GetPort() > math.MaxUint16 || len(r.Nickname) > maxNickname {
+		return Record{}, fmt.Errorf("%w: port or nickname", ErrBadRecord)
+	}
+	r.Port = uint16(m.GetPort())
+	if len(r.Addresses) > maxAddresses || len(m.GetLinks()) > maxLinks {
+		return Record{}, fmt.Errorf("%w: too many addresses or links", ErrBadRecord)
+	}
+	for _, a := range r.Addresses {
+		if len(a) > maxAddressLen {
+			return Record{}, fmt.Errorf("%w: address too long", ErrBadRecord)
+		}
+	}
+	for _, l := range m.GetLinks() {
+		link := Link{
+			Outbound: l.GetOutbound(), Established: l.GetEstablished(),
+			RTT: time.Duration(l.GetRttMicros()) * time.Microsecond, Address: l.GetAddress(),
+		}
+		if link.Peer, ok = nameFromBytes(l.GetPeer()); !ok || len(link.Address) > maxAddressLen {
+			return Record{}, fmt.Errorf("%w: link", ErrBadRecord)
+		}
+		r.Links = append(r.Links, link)
+	}
+	return r, nil
+}
