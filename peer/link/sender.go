@@ -59,7 +59,7 @@ type Result struct {
 	Errors     int        // datagrams given up: all that follow, and TooBig
 	Stalled    int        // of these: the send buffer stayed full
 	GSORefused int        // runs the kernel would not cut; they were sent one by one
-	TooBig     []TooBig   // one per destination; valid until the next Flush
+	TooBig     []TooBig   // one per destination; valid until the next Add
 	LastError  unix.Errno // of the datagrams given up; 0: none
 }
 
@@ -145,10 +145,6 @@ func (x *Sender) Flush() Result {
 	x.drain()
 	r := x.result
 	x.result = Result{TooBig: x.result.TooBig[:0]}
-	c := &x.sock.count
-	if r.Errors > 0 {
-		c.sendErrors.Add(uint64(r.Errors))
-	}
 	return r
 }
 
@@ -227,7 +223,6 @@ func (x *Sender) refuse(errno unix.Errno) {
 // tooBig reports a run whose datagrams the path does not take.
 func (x *Sender) tooBig(m *note) {
 	x.fail(m.count, unix.EMSGSIZE)
-	x.sock.count.tooBig.Add(uint64(m.count))
 	if x.reportable(m.to) {
 		mtu, _ := x.sock.PathMTU(m.to) // 0 says unknown
 		x.result.TooBig = append(x.result.TooBig, TooBig{To: m.to, Size: m.segment, MTU: mtu})
@@ -259,7 +254,6 @@ func (x *Sender) sendPlain(m *note) {
 	if r.LastError != 0 {
 		x.result.LastError = r.LastError
 	}
-	x.sock.count.sendErrors.Add(-uint64(r.Errors)) // Flush counts them once more
 	if len(r.TooBig) > 0 {
 		if x.reportable(m.to) {
 			x.result.TooBig = append(x.result.TooBig, r.TooBig[0])
@@ -296,15 +290,21 @@ func (x *Sender) refuses(to netip.AddrPort) bool {
 func (x *Sender) abandon(errno unix.Errno) {
 	for _, m := range x.notes[x.head:x.n] {
 		x.fail(m.count, errno)
-		if errno == unix.EAGAIN {
-			x.result.Stalled += m.count
-			x.sock.count.stalled.Add(uint64(m.count))
-		}
 	}
 	x.head = x.n
 }
 
+// fail counts datagrams that were given up.
 func (x *Sender) fail(count int, errno unix.Errno) {
 	x.result.Errors += count
 	x.result.LastError = errno
+	switch errno {
+	case unix.EMSGSIZE:
+		x.sock.count.tooBig.Add(uint64(count))
+	case unix.EAGAIN:
+		x.result.Stalled += count
+		x.sock.count.stalled.Add(uint64(count))
+	default:
+		x.sock.count.sendErrors.Add(uint64(count))
+	}
 }

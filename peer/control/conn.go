@@ -1,0 +1,213 @@
+package control
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"weave/peer/wire"
+)
+
+// A Conn is one control connection. Its methods may be called concurrently and
+// never block.
+//
+//	        Close, Send(Goodbye),
+//	        overflow                    goodbye written, or too late
+//	open ───────────────────► closing ───────────────────────────► closed
+//	  │                                                              ▲
+//	  └──────────── read or write error, other end's Goodbye ────────┘
+type Conn struct {
+	id      uint64
+	dialled string
+	remote  netip.AddrPort
+	static  [32]byte
+	version uint8
+
+	tr   *Transport
+	tcp  *net.TCPConn
+	in   half          // the reader's
+	out  half          // the writer's
+	wake chan struct{} // capacity 1: the writer should look
+
+	mu      sync.Mutex // for what follows
+	pending pending
+	closing bool
+	closeBy time.Time // when closing
+	cause   error     // why closing or closed
+}
+
+// ID is unique within the Transport and never 0.
+func (c *Conn) ID() uint64 { return c.id }
+
+// Dialled is the target as given to Dial; "" for an incoming connection.
+func (c *Conn) Dialled() string { return c.dialled }
+
+// Remote is the address of the other end.
+func (c *Conn) Remote() netip.AddrPort { return c.remote }
+
+// Static is the X25519 public key the other end proved to hold.
+func (c *Conn) Static() [32]byte { return c.static }
+
+// Version is the protocol version both ends agreed on.
+func (c *Conn) Version() uint8 { return c.version }
+
+// Send queues m, which must not change any more; several connections may be
+// given the same m. What waits is merged, see pending. When more than
+// Limits.Queue bytes wait, the connection is closed. After Close, m is dropped.
+// A Goodbye is the same as Close with its reason.
+func (c *Conn) Send(m *wire.Control) {
+	if bye := m.GetGoodbye(); bye != nil {
+		c.Close(bye.GetReason())
+		return
+	}
+	c.mu.Lock()
+	if c.closing {
+		c.mu.Unlock()
+		return
+	}
+	before := c.pending.merged
+	c.pending.add(m)
+	c.tr.count.merged.Add(uint64(c.pending.merged - before))
+	over := c.pending.bytes > c.tr.limits.Queue
+	if over {
+		c.pending = pending{}
+		c.tr.count.overflows.Add(1)
+		c.beginClose(errors.New("peer does not keep up: send queue full"))
+	}
+	c.mu.Unlock()
+	c.poke()
+}
+
+// Close sends what waits and a Goodbye, then closes; it takes at most
+// Limits.Goodbye. Only the first reason counts.
+func (c *Conn) Close(reason string) {
+	c.mu.Lock()
+	if !c.closing {
+		c.beginClose(&ClosedError{Reason: reason})
+	}
+	c.mu.Unlock()
+	c.poke()
+}
+
+// beginClose goes from open to closing; the caller holds mu.
+func (c *Conn) beginClose(cause error) {
+	c.closing, c.cause = true, cause
+	c.closeBy = time.Now().Add(c.tr.limits.Goodbye)
+	_ = c.tcp.SetDeadline(c.closeBy) // ends a read or write that is already waiting
+}
+
+// fail goes to closed at once.
+func (c *Conn) fail(err error) {
+	c.mu.Lock()
+	c.closing = true
+	if c.cause == nil {
+		c.cause = err
+	}
+	c.mu.Unlock()
+	_ = c.tcp.Close()
+	c.poke()
+}
+
+func (c *Conn) poke() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run serves the connection until both directions have ended, and returns why.
+func (c *Conn) run() error {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.fail(c.read())
+	}()
+	if err := c.writeAll(); err != nil {
+		c.fail(err)
+	}
+	<-done // after a goodbye: the other end closes, or the deadline passes
+	_ = c.tcp.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pending = pending{}
+	return c.cause
+}
+
+// read delivers messages until the stream ends.
+func (c *Conn) read() error {
+	r := bufio.NewReaderSize(c.tcp, 16<<10)
+	for {
+		b, err := c.readMessage(r)
+		if err != nil {
+			return readError(err)
+		}
+		m := new(wire.Control)
+		if err := proto.Unmarshal(b, m); err != nil {
+			c.tr.count.malformed.Add(1)
+			continue
+		}
+		if m.GetHeartbeat() != nil || c.isClosing() {
+			continue
+		}
+		c.tr.emit(Message{Conn: c, Message: m})
+		if bye := m.GetGoodbye(); bye != nil {
+			return &GoodbyeError{Reason: printable(bye.GetReason())}
+		}
+	}
+}
+
+// readMessage joins the parts of one message.
+func (c *Conn) readMessage(r io.Reader) ([]byte, error) {
+	var msg []byte
+	for {
+		c.deadline(c.tcp.SetReadDeadline, c.tr.limits.Idle)
+		part, more, err := c.in.open(r)
+		if err != nil {
+			return nil, err
+		}
+		if len(msg)+len(part) > MaxMessage {
+			return nil, errTooLong
+		}
+		if msg == nil && !more {
+			return part, nil
+		}
+		msg = append(msg, part...)
+		if !more {
+			return msg, nil
+		}
+	}
+}
+
+// deadline sets a deadline d from now, unless the connection is closing and has
+// its last one.
+func (c *Conn) deadline(set func(time.Time) error, d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closing {
+		_ = set(time.Now().Add(d))
+	}
+}
+
+func (c *Conn) isClosing() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closing
+}
+
+func readError(err error) error {
+	var timeout net.Error
+	switch {
+	case errors.Is(err, io.EOF):
+		return &GoodbyeError{}
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return fmt.Errorf("peer has been silent for too long: %w", err)
+	}
+	return err
+}

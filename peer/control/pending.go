@@ -1,0 +1,218 @@
+package control
+
+import (
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"weave/peer/wire"
+)
+
+// pending is what waits to be sent on one connection. Gossip merges while it
+// waits, so that a slow peer gets the latest state and not a backlog:
+//
+//	Hello, unknown kinds   kept, in order, first to leave
+//	Records                one per peer and key: the highest version
+//	Want                   the union of names
+//	Digest                 the last
+//	Heartbeat              one
+//
+// They leave in this order, which no receiver depends on: each kind says what
+// holds whatever came before. pending is plain data; its owner holds a lock.
+type pending struct {
+	ordered []*wire.Control
+	records map[recordKey]waiting
+	order   []recordKey // of records, oldest first
+	wants   map[string]struct{}
+	names   [][]byte // of wants, oldest first
+	digest  *wire.Control
+	beat    bool
+	bytes   int // about what it will take on the wire
+	merged  int // messages and records that were replaced, not sent
+}
+
+// recordKey says whose record it is: two peers that claim one name are kept
+// apart by their keys.
+type recordKey struct{ name, key string }
+
+type waiting struct {
+	record  *wire.SignedRecord
+	version uint64
+	bytes   int
+}
+
+const (
+	recordsChunk = 256 << 10 // bytes of records put into one message, unless one alone is longer
+	overhead     = 16        // bytes of framing and tags we count per item
+)
+
+// add takes m, which must not change any more.
+func (p *pending) add(m *wire.Control) {
+	if len(m.ProtoReflect().GetUnknown()) > 0 {
+		p.keep(m)
+		return
+	}
+	switch k := m.GetKind().(type) {
+	case *wire.Control_Records:
+		if k.Records == nil || len(k.Records.ProtoReflect().GetUnknown()) > 0 {
+			p.keep(m)
+			return
+		}
+		for _, r := range k.Records.GetRecords() {
+			p.addRecord(r)
+		}
+	case *wire.Control_Want:
+		if k.Want == nil || len(k.Want.ProtoReflect().GetUnknown()) > 0 {
+			p.keep(m)
+			return
+		}
+		for _, name := range k.Want.GetNames() {
+			p.addWant(name)
+		}
+	case *wire.Control_Digest:
+		if p.digest != nil {
+			p.bytes -= size(p.digest)
+			p.merged++
+		}
+		p.digest = m
+		p.bytes += size(m)
+	case *wire.Control_Heartbeat:
+		p.beat = true
+	default:
+		p.keep(m)
+	}
+}
+
+func (p *pending) keep(m *wire.Control) {
+	p.ordered = append(p.ordered, m)
+	p.bytes += size(m)
+}
+
+func (p *pending) addRecord(r *wire.SignedRecord) {
+	key, version, ok := identify(r.GetRecord())
+	if !ok { // not ours to judge: the other end counts it
+		p.keep(recordsOf([]*wire.SignedRecord{r}))
+		return
+	}
+	w := waiting{record: r, version: version, bytes: proto.Size(r) + overhead}
+	old, have := p.records[key]
+	if have {
+		p.merged++
+		if version < old.version {
+			return
+		}
+		p.bytes -= old.bytes
+	} else {
+		p.order = append(p.order, key)
+	}
+	if p.records == nil {
+		p.records = make(map[recordKey]waiting)
+	}
+	p.records[key] = w
+	p.bytes += w.bytes
+}
+
+func (p *pending) addWant(name []byte) {
+	if _, have := p.wants[string(name)]; have {
+		p.merged++
+		return
+	}
+	if p.wants == nil {
+		p.wants = make(map[string]struct{})
+	}
+	p.wants[string(name)] = struct{}{}
+	p.names = append(p.names, name)
+	p.bytes += len(name) + overhead
+}
+
+// next takes the next message; nil: nothing waits.
+func (p *pending) next() *wire.Control {
+	switch {
+	case len(p.ordered) > 0:
+		m := p.ordered[0]
+		p.ordered[0] = nil
+		p.ordered = p.ordered[1:]
+		p.bytes -= size(m)
+		return m
+	case len(p.order) > 0:
+		return p.nextRecords()
+	case len(p.names) > 0:
+		m := &wire.Control{Kind: &wire.Control_Want{Want: &wire.Want{Names: p.names}}}
+		for _, name := range p.names {
+			p.bytes -= len(name) + overhead
+		}
+		p.names, p.wants = nil, nil
+		return m
+	case p.digest != nil:
+		m := p.digest
+		p.digest = nil
+		p.bytes -= size(m)
+		return m
+	case p.beat:
+		p.beat = false
+		return heartbeat()
+	}
+	return nil
+}
+
+func (p *pending) nextRecords() *wire.Control {
+	var out []*wire.SignedRecord
+	taken, n := 0, 0
+	for _, key := range p.order {
+		w := p.records[key]
+		if n > 0 && taken+w.bytes > recordsChunk {
+			break
+		}
+		out = append(out, w.record)
+		taken += w.bytes
+		n++
+		delete(p.records, key)
+	}
+	p.order = p.order[n:]
+	if len(p.order) == 0 {
+		p.order, p.records = nil, nil
+	}
+	p.bytes -= taken
+	return recordsOf(out)
+}
+
+// identify finds name, key and version in a marshalled Record without decoding
+// the rest. Of a field that stands there twice the last counts, as in proto3.
+func identify(record []byte) (key recordKey, version uint64, ok bool) {
+	for len(record) > 0 {
+		field, kind, n := protowire.ConsumeTag(record)
+		if n < 0 {
+			return recordKey{}, 0, false
+		}
+		record = record[n:]
+		m := protowire.ConsumeFieldValue(field, kind, record)
+		if m < 0 {
+			return recordKey{}, 0, false
+		}
+		switch {
+		case field == 1 && kind == protowire.BytesType:
+			b, _ := protowire.ConsumeBytes(record)
+			key.name = string(b)
+		case field == 3 && kind == protowire.BytesType:
+			b, _ := protowire.ConsumeBytes(record)
+			key.key = string(b)
+		case field == 5 && kind == protowire.VarintType:
+			version, _ = protowire.ConsumeVarint(record)
+		}
+		record = record[m:]
+	}
+	return key, version, key.name != ""
+}
+
+func size(m *wire.Control) int { return proto.Size(m) + overhead }
+
+func recordsOf(r []*wire.SignedRecord) *wire.Control {
+	return &wire.Control{Kind: &wire.Control_Records{Records: &wire.Records{Records: r}}}
+}
+
+func heartbeat() *wire.Control {
+	return &wire.Control{Kind: &wire.Control_Heartbeat{Heartbeat: &wire.Heartbeat{}}}
+}
+
+func goodbye(reason string) *wire.Control {
+	return &wire.Control{Kind: &wire.Control_Goodbye{Goodbye: &wire.Goodbye{Reason: reason}}}
+}
