@@ -1,0 +1,223 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"weave/internal/api"
+	"weave/internal/store"
+	"weave/runtime"
+	"weave/runtime/netlink"
+)
+
+// attachments remembers what is attached and makes the kernel agree. One
+// change runs at a time.
+type attachments struct {
+	host  *netlink.Host
+	store *store.Store
+	log   *slog.Logger
+	boot  string // the kernel's boot id: namespaces end with it
+
+	mu   sync.Mutex
+	list map[runtime.Identity]runtime.Attachment
+}
+
+// saved is an attachment as the state file has it.
+type saved struct {
+	Boot string
+	runtime.Attachment
+}
+
+// load reads what was attached in this boot and forgets what was in others.
+func (a *attachments) load() error {
+	saves, err := a.store.List(attachmentPrefix)
+	if err != nil {
+		return err
+	}
+	for _, s := range saves {
+		var v saved
+		if err := json.Unmarshal(s.Value, &v); err != nil || v.Boot != a.boot {
+			a.log.Info("an attachment of an earlier boot is forgotten", "key", s.Key, "err", err)
+			if err := a.store.Delete(s.Key); err != nil {
+				return err
+			}
+			continue
+		}
+		a.list[v.Target.ID] = v.Attachment
+	}
+	return nil
+}
+
+// reconcile makes the kernel show what is remembered, and forgets namespaces
+// that are gone.
+func (a *attachments) reconcile(ctx context.Context) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	wanted := make([]runtime.Attachment, 0, len(a.list))
+	for _, at := range a.list {
+		wanted = append(wanted, at)
+	}
+	lost, err := a.host.Reconcile(ctx, wanted)
+	for _, at := range lost {
+		a.log.Info("a container is gone", "target", at.Target.Text)
+		err = errors.Join(err, a.forget(at.Target.ID))
+	}
+	return err
+}
+
+func (a *attachments) forget(id runtime.Identity) error {
+	delete(a.list, id)
+	return a.store.Delete(attachmentKey(id))
+}
+
+func (a *attachments) save(at runtime.Attachment) error {
+	value, err := json.Marshal(saved{Boot: a.boot, Attachment: at})
+	if err != nil {
+		return err
+	}
+	if err := a.store.Put(attachmentKey(at.Target.ID), value); err != nil {
+		return err
+	}
+	a.list[at.Target.ID] = at
+	return nil
+}
+
+func attachmentKey(id runtime.Identity) string {
+	return fmt.Sprintf("%s%d-%d", attachmentPrefix, id.Dev, id.Inode)
+}
+
+// attach adds addresses to a namespace, and the interface where it has none.
+func (a *attachments) attach(ctx context.Context, req api.AttachRequest) (api.AttachReply, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	t, err := a.host.Resolve(req.Target)
+	if err != nil {
+		return api.AttachReply{}, userError(err)
+	}
+	at, known := a.list[t.ID]
+	if !known {
+		at = runtime.Attachment{ID: req.Target, MAC: newMAC()}
+	}
+	at.Target = t
+	at.Addresses = runtime.Add(at.Addresses, req.Addresses)
+	at.MulticastRoute = at.MulticastRoute || !req.NoMulticastRoute
+	warnings, err := a.host.Attach(ctx, at)
+	if err != nil {
+		return api.AttachReply{}, userError(err)
+	}
+	for _, w := range warnings {
+		a.log.Warn(w, "target", req.Target)
+	}
+	if err := a.save(at); err != nil {
+		return api.AttachReply{}, err
+	}
+	return api.AttachReply{Addresses: req.Addresses}, nil
+}
+
+// detach removes addresses, and with the last one the interface. What is not
+// there needs no removing.
+func (a *attachments) detach(ctx context.Context, req api.AttachRequest) (api.AttachReply, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	reply := api.AttachReply{Addresses: req.Addresses}
+	t, err := a.host.Resolve(req.Target)
+	if errors.Is(err, netlink.ErrNoTarget) {
+		return reply, a.forgetNamed(req.Target)
+	}
+	if err != nil {
+		return reply, userError(err)
+	}
+	if err := a.host.Detach(ctx, t, req.Addresses); err != nil {
+		return reply, userError(err)
+	}
+	at, known := a.list[t.ID]
+	if !known {
+		return reply, nil
+	}
+	if at.Addresses = runtime.Remove(at.Addresses, req.Addresses); len(at.Addresses) == 0 {
+		return reply, a.forget(t.ID)
+	}
+	return reply, a.save(at)
+}
+
+// forgetNamed forgets a namespace that is gone by the name it was attached by.
+func (a *attachments) forgetNamed(target string) error {
+	for id, at := range a.list {
+		if at.Target.Text == target {
+			return a.forget(id)
+		}
+	}
+	return nil
+}
+
+// containers lists what the kernel shows of the named namespaces, or of all
+// that are attached.
+func (a *attachments) containers(names []string) ([]api.Container, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var out []api.Container
+	if len(names) > 0 {
+		for _, name := range names {
+			if t, err := a.host.Resolve(name); err == nil {
+				out = a.inspect(out, name, t)
+			}
+		}
+		return out, nil
+	}
+	for _, at := range a.list {
+		out = a.inspect(out, at.ID, at.Target)
+	}
+	slices.SortFunc(out, func(x, y api.Container) int { return strings.Compare(x.ID, y.ID) })
+	return out, nil
+}
+
+func (a *attachments) inspect(out []api.Container, id string, t runtime.Target) []api.Container {
+	seen, err := a.host.Inspect(t)
+	if err != nil || !seen.Present {
+		return out
+	}
+	return append(out, api.Container{ID: id, MAC: net.HardwareAddr(seen.MAC[:]), Addresses: seen.Addresses})
+}
+
+// userError gives what the user did wrong its own status; the rest is ours.
+func userError(err error) error {
+	for _, known := range []error{netlink.ErrHostNamespace, runtime.ErrTarget} {
+		if errors.Is(err, known) {
+			return api.BadRequest(known.Error())
+		}
+	}
+	for _, known := range []error{netlink.ErrNoTarget, netlink.ErrForeign, netlink.ErrNoBridge} {
+		if errors.Is(err, known) {
+			return &api.StatusError{Code: http.StatusBadRequest, Text: err.Error()}
+		}
+	}
+	return err
+}
+
+// newMAC makes a random unicast address of the locally administered space
+// (IEEE 802-2014, 8.4).
+func newMAC() runtime.MAC {
+	var m runtime.MAC
+	_, _ = rand.Read(m[:]) // never fails, crypto/rand
+	m[0] = m[0]&^1 | 2
+	return m
+}
+
+// bootID names this boot of the kernel; empty where /proc does not say.
+func bootID() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}

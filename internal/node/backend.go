@@ -1,0 +1,86 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"weave/internal/api"
+	"weave/peer"
+	"weave/runtime"
+	"weave/runtime/netlink"
+
+	"weave/internal/store"
+)
+
+func newAttachments(h *netlink.Host, st *store.Store, log *slog.Logger) *attachments {
+	return &attachments{
+		host: h, store: st, log: log.With("part", "attach"), boot: bootID(),
+		list: map[runtime.Identity]runtime.Attachment{},
+	}
+}
+
+// Connect implements api.Peers.
+func (n *node) Connect(ctx context.Context, targets []string, replace bool) error {
+	return n.mesh.submit(ctx, peer.Connect{Targets: targets, Replace: replace})
+}
+
+// Forget implements api.Peers.
+func (n *node) Forget(ctx context.Context, targets []string) error {
+	return n.mesh.submit(ctx, peer.Forget{Targets: targets})
+}
+
+// Attach implements api.Attacher.
+func (n *node) Attach(ctx context.Context, req api.AttachRequest) (api.AttachReply, error) {
+	return n.attachments.attach(ctx, req)
+}
+
+// Detach implements api.Attacher.
+func (n *node) Detach(ctx context.Context, req api.AttachRequest) (api.AttachReply, error) {
+	return n.attachments.detach(ctx, req)
+}
+
+// Containers implements api.Attacher.
+func (n *node) Containers(_ context.Context, names []string) ([]api.Container, error) {
+	return n.attachments.containers(names)
+}
+
+// Stop implements api.Lifecycle.
+func (n *node) Stop() { n.stop() }
+
+// Reset implements api.Lifecycle: what is ours on the host goes at once, the
+// state file when the daemon ends, which the server sees to.
+func (n *node) Reset(context.Context) error {
+	n.resetting.Store(true)
+	return n.host.Reset()
+}
+
+// Reset removes what a daemon that does not run left behind: interfaces, the
+// state file, the socket. Nothing there is fine.
+func Reset(_ context.Context, stateDir, runDir string) error {
+	h, err := netlink.Open(netlink.Config{Uplink: tapName}, nil)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	if err := h.Reset(); err != nil {
+		return err
+	}
+	if err := removeState(stateDir); err != nil {
+		return err
+	}
+	return ignoreMissing(os.Remove(filepath.Join(runDir, api.SocketName)))
+}
+
+// removeState removes what the daemon remembers; its log stays.
+func removeState(dir string) error {
+	return ignoreMissing(os.Remove(Config{StateDir: dir}.storePath()))
+}
+
+func ignoreMissing(err error) error {
+	if os.IsNotExist(err) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,88 @@
+package node
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+)
+
+// Defaults of Config; the numbers are Weave Net's.
+const (
+	DefaultPort      = 6783
+	DefaultMTU       = 1376
+	DefaultConnLimit = 200
+)
+
+// Config says how one daemon runs. It is read once, at the start of Run.
+type Config struct {
+	Name     string // peer name, six bytes as a MAC address; empty: derived from the key
+	Nickname string // shown beside the name; empty: the host's name
+	Password string // empty: encrypted, but anybody may join
+
+	Port        int        // TCP control and UDP data
+	Host        netip.Addr // local address to bind; invalid: all
+	Peers       []string   // targets, host[:port]
+	Resume      bool       // use the persisted targets
+	NoDiscovery bool       // connect only to targets
+	ConnLimit   int        // connections made and accepted; 0: no limit
+	MTU         int        // of the containers' interfaces, bytes
+
+	StateDir   string // survives: key, name, attachments
+	RunDir     string // sockets
+	HTTPAddr   string // read-only listener; empty: none
+	StatusAddr string // read-only listener; empty: none
+
+	Log      *slog.Logger
+	Instance string // 64 hex digits naming this start of the daemon
+}
+
+// withDefaults fills what was left out and refuses what cannot work.
+func (c Config) withDefaults() (Config, error) {
+	if c.Port == 0 {
+		c.Port = DefaultPort
+	}
+	if c.Port < 1 || c.Port > 65535 {
+		return c, fmt.Errorf("port %d is out of range 1..65535", c.Port)
+	}
+	if c.MTU == 0 {
+		c.MTU = DefaultMTU
+	}
+	if c.MTU < 576 || c.MTU > 65521 {
+		return c, fmt.Errorf("mtu %d is out of range 576..65521", c.MTU)
+	}
+	if c.ConnLimit < 0 {
+		return c, fmt.Errorf("connection limit %d is negative; use 0 for no limit", c.ConnLimit)
+	}
+	if c.Resume && len(c.Peers) > 0 {
+		return c, fmt.Errorf("You must not specify an initial peer list in conjunction with --resume") //nolint:staticcheck // the text Weave Net's users know
+	}
+	if c.Nickname == "" {
+		c.Nickname, _ = os.Hostname()
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	if c.StateDir == "" || c.RunDir == "" {
+		return c, fmt.Errorf("state and run directories are not set")
+	}
+	return c, nil
+}
+
+// listenAddr is the address that TCP listeners and UDP sockets of one family bind to.
+func (c Config) bindAddr(v6 bool) (netip.AddrPort, bool) {
+	any := netip.IPv4Unspecified()
+	if v6 {
+		any = netip.IPv6Unspecified()
+	}
+	if !c.Host.IsValid() {
+		return netip.AddrPortFrom(any, uint16(c.Port)), true
+	}
+	return netip.AddrPortFrom(c.Host.Unmap(), uint16(c.Port)), c.Host.Unmap().Is6() == v6
+}
+
+func (c Config) storePath() string { return filepath.Join(c.StateDir, "weave.db") }
+
+func (c Config) portText() string { return strconv.Itoa(c.Port) }

@@ -1,0 +1,57 @@
+package node
+
+import (
+	"sync/atomic"
+
+	"weave/peer/wire"
+)
+
+// drop names why the data plane let a frame or datagram go. The order is that
+// of dropNames.
+type drop uint8
+
+const (
+	dropNoSession      drop = iota // the peer has no usable key yet
+	dropNoPath                     // the peer's address is not known
+	dropSeal                       // the key is exhausted or expired
+	dropUnknownIndex               // a data message for a key we do not hold
+	dropOpen                       // authentication failed or replayed
+	dropShort                      // a datagram too short for its type
+	dropBadFrame                   // a packet from the TAP without its header
+	dropHandshakeQueue             // the handshake queue was full
+	dropSend                       // the kernel refused a datagram
+	dropTooBig                     // larger than the path's MTU; the path is measured again
+	dropTap                        // the TAP refused a frame
+	dropCount
+)
+
+var dropNames = [dropCount]string{
+	"no_session", "no_path", "seal", "unknown_index", "open", "short", "bad_frame",
+	"handshake_queue", "send", "too_big", "tap",
+}
+
+// counters is written by every goroutine of the data plane and read by
+// reports. A slot is padded to a cache line so that two queues do not share one.
+type counters struct {
+	drops [dropCount]struct {
+		n atomic.Uint64
+		_ [56]byte
+	}
+	faults     [wire.FaultCount]atomic.Uint64 // plaintexts and packets that do not parse, by wire.Fault
+	handshakes [256]atomic.Uint64             // by session.DropReason
+}
+
+func (c *counters) add(d drop, n uint64) { c.drops[d].n.Add(n) }
+
+func (c *counters) fault(f wire.Fault) { c.faults[f].Add(1) }
+
+// traffic is the count of one direction of one peer or port.
+type traffic struct {
+	frames atomic.Uint64 // Ethernet frames; a super-frame is one
+	bytes  atomic.Uint64 // bytes of Ethernet frames
+}
+
+func (t *traffic) add(bytes int) {
+	t.frames.Add(1)
+	t.bytes.Add(uint64(bytes))
+}

@@ -1,0 +1,27 @@
+// Package node is the daemon: the one place that joins the rooms and decides what runs.
+//
+// The nouns, and the goroutine each belongs to:
+//
+//   - node: everything a daemon holds; Run makes it, starts the loops and waits for them.
+//
+//   - meshLoop: owns peer.Mesh; control connections in, a published View out.
+//
+//   - sessionLoop: owns session.Machine; handshakes in, a published table out; heartbeats.
+//
+//   - uplink, one per TAP queue: frames to datagrams. downlink, one per UDP socket: datagrams to frames. output: the
+//     sealing half that both and the session loop use.
+//
+//   - attachments: a lock around what is attached; API requests work on it directly.
+//
+//     View                          table (immutable, atomic)
+//     meshLoop ───────────► sessionLoop ────────────────────────► uplink, downlink
+//     ▲  ▲    PathChanged     │  ▲    handshakes, wants, moves, beats    │
+//     │  └────────────────────┘  └───────────────────────────────────────┘
+//     └── control.Transport                 (bounded, never waited for)
+//
+// The mesh loop never waits for the session loop, and neither is waited for by the data plane.
+//
+// Run may be called once per state directory and network namespace. Reset is for when no daemon runs.
+//
+// What does not belong here: decisions (the cores), system calls (the edges), texts of commands (cmd/weave).
+package node

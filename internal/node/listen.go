@@ -1,0 +1,128 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"weave/peer"
+	"weave/peer/control"
+	"weave/peer/link"
+)
+
+// socketBuffer is asked for on each UDP socket, in bytes: two super-frames'
+// datagrams to each of some dozen peers.
+const socketBuffer = 8 << 20
+
+// addressInterval is how often the host's addresses are looked at.
+const addressInterval = 30 * time.Second
+
+// listenUDP opens a socket per address family that the host has.
+func (n *node) listenUDP() error {
+	for i, network := range []string{"udp4", "udp6"} {
+		bind, want := n.cfg.bindAddr(i == 1)
+		if !want {
+			continue
+		}
+		s, err := link.Listen(link.Config{
+			Network: network, Bind: bind, RecvBuffer: socketBuffer, SendBuffer: socketBuffer,
+			Log: n.log.With("part", "link"),
+		})
+		if errors.Is(err, link.ErrFamily) {
+			n.log.Info("address family is not there", "network", network)
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%w; is another weave running? --port chooses another port", err)
+		}
+		n.dp.sockets[i] = s
+	}
+	if n.dp.sockets[0] == nil && n.dp.sockets[1] == nil {
+		return errors.New("the host has neither IPv4 nor IPv6")
+	}
+	return nil
+}
+
+// listenTCP opens the control listeners.
+func (n *node) listenTCP() error {
+	var err error
+	n.transport, err = control.New(control.Config{
+		Private: n.memory.identity.X25519Private(), PSK: n.sessions.psk, Password: n.cfg.Password != "",
+		Port: uint16(n.cfg.Port), Source: n.cfg.Host, Log: n.log.With("part", "control"),
+	})
+	if err != nil {
+		return err
+	}
+	for i := range n.dp.sockets {
+		bind, want := n.cfg.bindAddr(i == 1)
+		if !want {
+			continue
+		}
+		if _, err := n.transport.Listen(bind); err != nil && !errors.Is(err, control.ErrFamily) {
+			return fmt.Errorf("%w; is another weave running? --port chooses another port", err)
+		}
+	}
+	return nil
+}
+
+// candidates are the addresses at which others may reach us.
+func (n *node) candidates() []string {
+	if n.cfg.Host.IsValid() {
+		return []string{netip.AddrPortFrom(n.cfg.Host.Unmap(), uint16(n.cfg.Port)).String()}
+	}
+	ifaces, err := net.Interfaces()
+	if err != nil {
+		n.log.Warn("cannot list interfaces", "err", err)
+		return nil
+	}
+	var out []string
+	for _, i := range ifaces {
+		if i.Flags&net.FlagUp == 0 || i.Name == "weave" || strings.HasPrefix(i.Name, "vethwe") {
+			continue
+		}
+		addrs, err := i.Addrs()
+		if err != nil {
+			continue
+		}
+		for _, a := range addrs {
+			p, err := netip.ParsePrefix(a.String())
+			if err == nil && addressOfHost(p.Addr()) {
+				out = append(out, netip.AddrPortFrom(p.Addr(), uint16(n.cfg.Port)).String())
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// watchAddresses tells the mesh when the host's addresses change.
+func (n *node) watchAddresses(ctx context.Context) error {
+	last := n.candidates()
+	tick := time.NewTicker(addressInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		now := n.candidates()
+		if slices.Equal(now, last) {
+			continue
+		}
+		last = now
+		if n.mesh.submit(ctx, peer.LocalAddresses{Addresses: now}) != nil {
+			return nil
+		}
+	}
+}
+
+// addressOfHost tells whether other hosts may reach an address.
+func addressOfHost(a netip.Addr) bool {
+	return a.IsGlobalUnicast() && !a.IsLoopback() && !a.IsLinkLocalUnicast()
+}

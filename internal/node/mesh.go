@@ -1,0 +1,147 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"weave/internal/store"
+	"weave/peer"
+	"weave/peer/control"
+)
+
+// idleTick bounds the wait of the mesh loop when the mesh has no deadline.
+const idleTick = time.Minute
+
+// meshLoop owns peer.Mesh: it feeds it what happens and performs its effects.
+// Everybody else reads the published view.
+type meshLoop struct {
+	mesh      *peer.Mesh
+	transport *control.Transport
+	store     *store.Store
+	sessions  *sessionLoop
+	log       *slog.Logger
+
+	in     chan peer.Input
+	events chan control.Event
+	view   atomic.Pointer[peer.View]
+}
+
+// run works until ctx ends.
+func (l *meshLoop) run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		var in peer.Input = peer.Tick{}
+		select {
+		case <-ctx.Done():
+			return nil
+		case in = <-l.in:
+		case ev := <-l.events:
+			if in = l.translate(ev); in == nil {
+				continue
+			}
+		case <-timer.C:
+		}
+		if err := l.step(in); err != nil {
+			return err
+		}
+		wait := idleTick
+		if d := l.mesh.Deadline(); !d.IsZero() {
+			wait = max(time.Until(d), 0)
+		}
+		timer.Reset(wait)
+	}
+}
+
+// submit hands the mesh an input; it waits while the loop is behind.
+func (l *meshLoop) submit(ctx context.Context, in peer.Input) error {
+	select {
+	case l.in <- in:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// translate makes an input of what the control edge reports.
+func (l *meshLoop) translate(ev control.Event) peer.Input {
+	switch ev := ev.(type) {
+	case control.Up:
+		return peer.ConnUp{
+			Conn: peer.ConnID(ev.Conn.ID()), Dialled: ev.Conn.Dialled(),
+			Remote: ev.Conn.Remote(), Static: ev.Conn.Static(),
+		}
+	case control.Message:
+		return peer.Received{Conn: peer.ConnID(ev.Conn.ID()), Message: ev.Message}
+	case control.Down:
+		return peer.ConnDown{Conn: peer.ConnID(ev.Conn.ID()), Reason: ev.Err.Error()}
+	case control.DialFailed:
+		return peer.DialFailed{Address: ev.Target, Reason: ev.Err.Error()}
+	case control.Refused:
+		l.log.Warn("connection refused", "remote", ev.Remote, "err", ev.Err)
+	}
+	return nil
+}
+
+// step feeds the mesh and performs its effects: durable before visible.
+func (l *meshLoop) step(in peer.Input) error {
+	eff := l.mesh.Step(time.Now(), in)
+	if len(eff.Save) > 0 {
+		saves := make([]store.Save, len(eff.Save))
+		for i, s := range eff.Save {
+			saves[i] = store.Save{Key: meshPrefix + s.Key, Value: s.Value}
+		}
+		if err := l.store.Update(saves); err != nil {
+			return err
+		}
+	}
+	if eff.Publish != nil {
+		l.view.Store(eff.Publish)
+		l.sessions.want(wantedSessions(eff.Publish))
+	}
+	for _, s := range eff.Send {
+		l.transport.Send(uint64(s.Conn), s.Message)
+	}
+	for _, d := range eff.Dial {
+		l.transport.Dial(d.Address)
+	}
+	for _, c := range eff.Close {
+		l.transport.Close(uint64(c.Conn), c.Reason)
+	}
+	for _, e := range eff.Events {
+		l.logEvent(e)
+	}
+	return nil
+}
+
+func (l *meshLoop) logEvent(e peer.Event) {
+	level := slog.LevelInfo
+	switch e.Level {
+	case peer.LevelDebug:
+		level = slog.LevelDebug
+	case peer.LevelWarn:
+		level = slog.LevelWarn
+	case peer.LevelInfo:
+	}
+	attrs := make([]slog.Attr, len(e.Attrs))
+	for i, a := range e.Attrs {
+		attrs[i] = slog.String(a.Key, a.Value)
+	}
+	l.log.LogAttrs(context.Background(), level, e.Text, attrs...)
+}
+
+// wantedSessions lists the peers that a view wants data sessions with.
+func wantedSessions(v *peer.View) []neighbour {
+	out := make([]neighbour, 0, len(v.Neighbours))
+	for _, n := range v.Neighbours {
+		out = append(out, neighbour{
+			name: n.Name, uid: n.UID, key: n.X25519,
+			aes:        n.Capabilities&v.Self.Capabilities&peer.CapAES != 0,
+			candidates: slices.Clone(n.Candidates),
+		})
+	}
+	return out
+}

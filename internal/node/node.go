@@ -1,0 +1,280 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"os"
+	"path/filepath"
+	goruntime "runtime"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/cpu"
+
+	"weave/internal/api"
+	"weave/internal/store"
+	"weave/peer"
+	"weave/peer/control"
+	"weave/peer/session"
+	"weave/runtime/netlink"
+	"weave/stack"
+	"weave/tun"
+)
+
+// tapName is the uplink's name on the host: a port of the bridge.
+const tapName = "vethwe-tap"
+
+// node is a running daemon. Run makes one; its methods are what the API asks for.
+type node struct {
+	cfg    Config
+	log    *slog.Logger
+	store  *store.Store
+	memory memory
+
+	host        *netlink.Host
+	tap         *tun.Device
+	dp          *dataplane
+	machine     *session.Machine
+	transport   *control.Transport
+	mesh        *meshLoop
+	sessions    *sessionLoop
+	attachments *attachments
+
+	ready     atomic.Bool
+	resetting atomic.Bool
+	stop      context.CancelFunc
+}
+
+// Run is the daemon. It returns nil when it was asked to stop, by ctx or by
+// the API, and an error when it cannot start or go on.
+func Run(ctx context.Context, cfg Config) error {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	n := &node{cfg: cfg, log: cfg.Log, stop: stop}
+	defer n.close()
+	if err := n.open(ctx); err != nil {
+		return err
+	}
+	return n.run(ctx)
+}
+
+// open acquires everything in the order in which later parts need earlier ones.
+func (n *node) open(ctx context.Context) error {
+	for _, dir := range []string{n.cfg.StateDir, n.cfg.RunDir} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	var err error
+	if n.store, err = store.Open(n.cfg.storePath()); err != nil {
+		return err
+	}
+	if n.memory, err = recall(n.store, n.cfg); err != nil {
+		return err
+	}
+	if err := n.openData(); err != nil {
+		return err
+	}
+	if err := n.openHost(ctx); err != nil {
+		return err
+	}
+	if err := n.openControl(); err != nil {
+		return err
+	}
+	return begin(n.store, n.cfg)
+}
+
+// openData makes the switch, the sockets and the session loop.
+func (n *node) openData() error {
+	clock := session.NewClock(time.Now())
+	n.dp = newDataplane(stack.NewSwitch(stack.Config{Seed: mathrand.Uint64()}), clock)
+	n.dp.sw.AddPort(tapPort, stack.Local)
+	if err := n.listenUDP(); err != nil {
+		return err
+	}
+	var err error
+	n.machine, err = session.New(session.Config{
+		Private: n.memory.identity.X25519Private(), Rand: rand.Reader, Clock: clock, NoAES: !hasAES(),
+	})
+	if err != nil {
+		return err
+	}
+	n.sessions = &sessionLoop{
+		dp: n.dp, machine: n.machine, psk: peer.PSK(n.cfg.Password), self: n.machine.PublicKey(),
+		out: newOutput(n.dp, replyArena, queueSessions), log: n.log.With("part", "sessions"),
+		wake:  make(chan struct{}, 1),
+		peers: map[session.PublicKey]*peerState{}, ports: map[stack.Port]*peerState{}, keys: map[uint32]keyEntry{},
+	}
+	return nil
+}
+
+// openHost makes the bridge, the TAP and what attachments lack.
+func (n *node) openHost(ctx context.Context) error {
+	mac := n.memory.name[:]
+	var err error
+	n.host, err = netlink.Open(netlink.Config{MAC: mac, MTU: n.cfg.MTU}, n.log.With("part", "netlink"))
+	if err != nil {
+		return err
+	}
+	if err := n.host.EnsureBridge(); err != nil {
+		return err
+	}
+	queues := max(1, min(4, goruntime.NumCPU()/2))
+	if n.tap, err = tun.Open(tun.Config{Name: tapName, Queues: queues, MTU: n.cfg.MTU}); err != nil {
+		return err
+	}
+	if why := n.tap.Fallback(); why != nil {
+		n.log.Warn("the kernel refuses TAP offloads; going on slowly without", "err", why)
+	}
+	n.dp.queues = n.tap.Queues()
+	if err := n.host.AddUplink(n.tap.Name()); err != nil {
+		return err
+	}
+	n.attachments = newAttachments(n.host, n.store, n.log)
+	if err := n.attachments.load(); err != nil {
+		return err
+	}
+	if err := n.attachments.reconcile(ctx); err != nil {
+		n.log.Warn("not every attachment could be taken over", "err", err)
+	}
+	return nil
+}
+
+// openControl makes the mesh and its connections.
+func (n *node) openControl() error {
+	if err := n.listenTCP(); err != nil {
+		return err
+	}
+	mesh := peer.NewMesh(n.meshConfig())
+	n.mesh = &meshLoop{
+		mesh: mesh, transport: n.transport, store: n.store, sessions: n.sessions,
+		log: n.log.With("part", "mesh"), in: make(chan peer.Input, 256), events: make(chan control.Event, 256),
+	}
+	n.sessions.report = n.mesh.in
+	targets := peer.Connect{Targets: n.memory.targets(n.cfg), Replace: true}
+	return n.mesh.step(targets)
+}
+
+func (n *node) meshConfig() peer.Config {
+	cfg := peer.Config{
+		Identity: n.memory.identity, Name: n.memory.name, Nickname: n.cfg.Nickname,
+		UID: mathrand.Uint64(), Port: uint16(n.cfg.Port), Addresses: n.candidates(),
+		NoDiscovery: n.cfg.NoDiscovery, ConnLimit: n.cfg.ConnLimit, Password: n.cfg.Password != "",
+		Pins: n.memory.mesh.Pins, Version: n.memory.mesh.Version,
+	}
+	if hasAES() {
+		cfg.Capabilities |= peer.CapAES
+	}
+	if n.memory.crashed || n.cfg.Resume {
+		cfg.KnownAddresses = n.memory.mesh.Addresses
+	}
+	var seed [32]byte
+	_, _ = rand.Read(seed[:]) // never fails, crypto/rand
+	cfg.Rand = mathrand.NewChaCha8(seed)
+	return cfg
+}
+
+// hasAES tells whether AES-GCM is fast and constant in time here.
+func hasAES() bool {
+	return cpu.X86.HasAES && cpu.X86.HasPCLMULQDQ || cpu.ARM64.HasAES && cpu.ARM64.HasPMULL
+}
+
+// Queues are told apart in the numbers of fragments.
+const (
+	queueSessions  = 255
+	queueDownlinks = 128
+)
+
+// run starts every loop and waits for all of them.
+func (n *node) run(ctx context.Context) error {
+	server, err := api.Listen(api.Config{
+		Socket: filepath.Join(n.cfg.RunDir, api.SocketName), HTTPAddr: n.cfg.HTTPAddr, StatusAddr: n.cfg.StatusAddr,
+		Instance: n.cfg.Instance, Log: n.log.With("part", "api"),
+	}, api.Backends{Reporter: n, Peers: n, Attacher: n, Lifecycle: n, Metrics: n.metricsHandler()})
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return unlessDone(ctx, n.transport.Run(ctx, n.mesh.events)) })
+	g.Go(func() error { return n.mesh.run(ctx) })
+	g.Go(func() error { return n.sessions.run(ctx) })
+	g.Go(func() error { return n.watchAddresses(ctx) })
+	for i, q := range n.dp.queues {
+		g.Go(func() error { return n.ended("TAP", newUplink(n.dp, q, uint8(i)).run()) })
+	}
+	for i, s := range n.dp.sockets {
+		if s == nil {
+			continue
+		}
+		q := n.dp.queues[i%len(n.dp.queues)]
+		down := newDownlink(n.dp, s, q, !n.tap.Offloads(), uint8(queueDownlinks+i))
+		g.Go(func() error { return n.ended("UDP", down.run()) })
+	}
+	g.Go(func() error { // unblocks the loops that wait for the kernel
+		<-ctx.Done()
+		return n.closeDevices()
+	})
+	n.ready.Store(true)
+	n.log.Info("running", "name", n.memory.name, "nickname", n.cfg.Nickname, "port", n.cfg.Port, "instance", n.cfg.Instance)
+	g.Go(func() error { return server.Run(ctx) })
+	return g.Wait()
+}
+
+// ended judges the end of a loop: a reset takes the TAP away on purpose.
+func (n *node) ended(what string, err error) error {
+	if err == nil || n.resetting.Load() {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+func unlessDone(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (n *node) closeDevices() error {
+	err := n.tap.Close()
+	for _, s := range n.dp.sockets {
+		if s != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}
+	return err
+}
+
+// close gives back what open took, as far as it got.
+func (n *node) close() {
+	if n.machine != nil {
+		n.machine.Close()
+	}
+	if n.tap != nil {
+		n.tap.Close()
+	}
+	if n.host != nil {
+		n.host.Close()
+	}
+	if n.store == nil {
+		return
+	}
+	if n.ready.Load() {
+		if err := end(n.store); err != nil {
+			n.log.Error("the end is not noted; the next start takes this one for crashed", "err", err)
+		}
+	}
+	n.store.Close()
+	if n.resetting.Load() {
+		removeState(n.cfg.StateDir)
+	}
+}

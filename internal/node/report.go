@@ -1,0 +1,124 @@
+package node
+
+import (
+	"fmt"
+	"time"
+
+	"weave/internal/api"
+	"weave/peer"
+)
+
+// Report makes what `weave status` and `weave report` show, from the published
+// view: it waits for nobody.
+func (n *node) Report() api.Report {
+	r := api.Report{Ready: n.ready.Load(), Version: api.Version}
+	v := n.mesh.view.Load()
+	if v == nil {
+		return r
+	}
+	r.Router.Mesh = n.meshReport(v)
+	r.Router.Interface = n.interfaceText()
+	r.Router.CaptureStats = n.captureStats()
+	r.Router.MACs = n.macs(v)
+	r.Router.TrustedSubnets = []string{}
+	return r
+}
+
+func (n *node) meshReport(v *peer.View) api.Mesh {
+	m := api.Mesh{
+		Protocol: "weave", ProtocolMinVersion: peer.MinProtocol, ProtocolMaxVersion: peer.MaxProtocol,
+		Encryption: n.cfg.Password != "", PeerDiscovery: !n.cfg.NoDiscovery,
+		Name: v.Self.Name.String(), NickName: v.Self.Nickname, Port: n.cfg.Port,
+		TerminationCount: int(v.Counters.Terminations), Targets: append([]string{}, v.Targets...),
+	}
+	for _, p := range v.Peers {
+		m.Peers = append(m.Peers, peerReport(p))
+		if via, ok := v.UnicastRoutes[p.Name]; ok {
+			m.UnicastRoutes = append(m.UnicastRoutes, api.UnicastRoute{Dest: p.Name.String(), Via: via.String()})
+		}
+		if to, ok := v.BroadcastRoutes[p.Name]; ok {
+			m.BroadcastRoutes = append(m.BroadcastRoutes, broadcastReport(p.Name, to))
+		}
+	}
+	for _, c := range v.Connections {
+		m.Connections = append(m.Connections, connReport(c, n.cfg.Password != ""))
+	}
+	return m
+}
+
+func peerReport(p peer.PeerView) api.Peer {
+	out := api.Peer{Name: p.Name.String(), NickName: p.Nickname, UID: p.UID, Version: p.Version}
+	for _, c := range p.Connections {
+		out.Connections = append(out.Connections, api.PeerConnection{
+			Name: c.Peer.String(), NickName: c.Nickname, Address: c.Address,
+			Outbound: c.Outbound, Established: c.Established,
+		})
+	}
+	return out
+}
+
+func broadcastReport(source peer.Name, to []peer.Name) api.BroadcastRoute {
+	r := api.BroadcastRoute{Source: source.String()}
+	for _, t := range to {
+		r.Via = append(r.Via, t.String())
+	}
+	return r
+}
+
+func connReport(c peer.ConnView, password bool) api.Connection {
+	out := api.Connection{Address: c.Address, Outbound: c.Outbound, State: string(c.State), Info: c.Info}
+	if c.Peer.IsZero() {
+		return out
+	}
+	overlay := c.Attrs.Name
+	if overlay == "" {
+		overlay = "none"
+	}
+	who := fmt.Sprintf("%s(%s)", c.Peer, c.Nickname)
+	out.Info = api.ConnectionInfo(password, c.Attrs.Encrypted, overlay, who)
+	out.Attrs = map[string]any{"name": overlay}
+	if c.Attrs.MTU != 0 {
+		out.Attrs["mtu"] = c.Attrs.MTU
+	}
+	if password {
+		out.Attrs["encrypted"] = c.Attrs.Encrypted
+	}
+	return out
+}
+
+func (n *node) interfaceText() string {
+	if n.tap.Offloads() {
+		return n.tap.Name() + " (via TAP with offloads)"
+	}
+	return n.tap.Name() + " (via TAP)"
+}
+
+func (n *node) captureStats() map[string]int {
+	s := n.tap.Stats()
+	return map[string]int{
+		"PacketsReceived": int(s.ReadPackets),
+		"PacketsSent":     int(s.WrittenPackets),
+		"PacketsDropped":  int(s.DroppedFull + s.DroppedDown + s.DroppedRefused),
+	}
+}
+
+// macs lists what the switch has learnt, with the peer each address is behind.
+func (n *node) macs(v *peer.View) []api.MAC {
+	names := map[peer.Name]string{}
+	for _, p := range v.Peers {
+		names[p.Name] = p.Nickname
+	}
+	t := n.dp.table.Load()
+	var out []api.MAC
+	for _, e := range n.dp.sw.MACs() {
+		at := v.Self.Name
+		if r := t.remote(e.Port); r != nil {
+			at = r.name
+		}
+		out = append(out, api.MAC{
+			Mac: e.MAC.String(), Name: at.String(), NickName: names[at],
+			LastSeen: n.dp.started.Add(time.Duration(e.Seen) * time.Second).Round(time.Second),
+		})
+	}
+	return out
+}
