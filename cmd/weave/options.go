@@ -1,0 +1,234 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"weave/internal/api"
+	"weave/internal/node"
+)
+
+const (
+	defaultPort      = 6783
+	defaultConnLimit = 200
+	minMTU           = 576 // bytes; what every IPv4 host must take (RFC 791)
+	resolveTimeout   = 10 * time.Second
+)
+
+// deadFlags configured services that no longer exist. Scripts still pass them.
+var deadFlags = []string{"token", "peer-discovery-url"}
+
+func launchFlags() []cli.Flag {
+	flags := []cli.Flag{
+		&cli.StringFlag{Name: "name"},
+		&cli.StringFlag{Name: "nickname"},
+		&cli.StringFlag{Name: "password"},
+		&cli.IntFlag{Name: "port", Value: defaultPort, EnvVars: []string{"WEAVE_PORT"}},
+		&cli.StringFlag{Name: "host"},
+		&cli.BoolFlag{Name: "no-discovery"},
+		&cli.IntFlag{Name: "conn-limit", Value: defaultConnLimit},
+		&cli.BoolFlag{Name: "resume"},
+		&cli.IntFlag{Name: "mtu", EnvVars: []string{"WEAVE_MTU"}},
+		&cli.StringFlag{Name: "log-level", Value: "info"},
+		&cli.StringFlag{Name: "http-addr", Value: envOr("WEAVE_HTTP_ADDR", "127.0.0.1:6784")},
+		&cli.StringFlag{Name: "status-addr", Value: envOr("WEAVE_STATUS_ADDR", "127.0.0.1:6782")},
+		&cli.BoolFlag{Name: "no-restart"},
+		&cli.BoolFlag{Name: "foreground"},
+	}
+	for _, name := range deadFlags {
+		flags = append(flags, &cli.StringFlag{Name: name, Hidden: true})
+	}
+	return flags
+}
+
+// options are what launch was asked for, checked.
+type options struct {
+	node      node.Config // without Log and Instance
+	level     string
+	noRestart bool
+}
+
+// readOptions checks everything about an invocation of launch that can be checked without starting anything.
+func readOptions(c *cli.Context, d dirs) (options, error) {
+	cfg := node.Config{
+		Nickname:    c.String("nickname"),
+		Password:    c.String("password"),
+		Port:        c.Int("port"),
+		Peers:       c.Args().Slice(),
+		Resume:      c.Bool("resume"),
+		NoDiscovery: c.Bool("no-discovery"),
+		ConnLimit:   c.Int("conn-limit"),
+		MTU:         c.Int("mtu"),
+		StateDir:    d.state,
+		RunDir:      d.run,
+		HTTPAddr:    c.String("http-addr"),
+		StatusAddr:  c.String("status-addr"),
+	}
+	var err error
+	if cfg.Name, err = parseName(c.String("name")); err != nil {
+		return options{}, err
+	}
+	if cfg.Password == "" {
+		cfg.Password = os.Getenv("WEAVE_PASSWORD")
+	}
+	if cfg.Nickname == "" {
+		if cfg.Nickname, err = os.Hostname(); err != nil {
+			return options{}, fmt.Errorf("cannot tell the host's name: %w: give --nickname", err)
+		}
+	}
+	if host := c.String("host"); host != "" {
+		if cfg.Host, err = netip.ParseAddr(host); err != nil {
+			return options{}, fmt.Errorf("invalid --host %q, should be an IP address of this host", host)
+		}
+	}
+	opts := options{node: cfg, level: c.String("log-level"), noRestart: c.Bool("no-restart")}
+	return opts, opts.check()
+}
+
+func (o options) check() error {
+	cfg := o.node
+	if cfg.Port < 1 || cfg.Port > 65534 {
+		return fmt.Errorf("invalid --port %d, should be 1 to 65534 (the port after it is used too)", cfg.Port)
+	}
+	if cfg.ConnLimit < 0 {
+		return fmt.Errorf("invalid --conn-limit %d, should be 0 (no limit) or more", cfg.ConnLimit)
+	}
+	if cfg.MTU != 0 && (cfg.MTU < minMTU || cfg.MTU > 65535) {
+		return fmt.Errorf("invalid --mtu %d, should be %d to 65535, or 0 to choose one", cfg.MTU, minMTU)
+	}
+	if _, err := parseLevel(o.level); err != nil {
+		return err
+	}
+	for flag, addr := range map[string]string{"http-addr": cfg.HTTPAddr, "status-addr": cfg.StatusAddr} {
+		if err := checkListenAddr(addr); err != nil {
+			return fmt.Errorf("invalid --%s %q, should be HOST:PORT or an absolute path: %w", flag, addr, err)
+		}
+	}
+	if cfg.Resume && len(cfg.Peers) > 0 {
+		return errors.New("You must not specify an initial peer list in conjunction with --resume") //nolint:staticcheck // known text
+	}
+	for _, peer := range cfg.Peers {
+		if _, _, err := api.ParseTarget(peer); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkListenAddr(addr string) error {
+	if addr == "" || strings.HasPrefix(addr, "/") {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return err
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err
+}
+
+// resolvePeers fails when any peer's name has no address: at launch that is a mistake more often than a mishap.
+func resolvePeers(ctx context.Context, peers []string) error {
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	defer cancel()
+	errs := make([]error, len(peers))
+	var lookups sync.WaitGroup
+	for i, peer := range peers {
+		lookups.Go(func() { errs[i] = api.CheckTarget(ctx, nil, peer) })
+	}
+	lookups.Wait()
+	return errors.Join(errs...)
+}
+
+// parseName reads a peer name: six bytes in hex, of which one run of zeroes may be written "::". It returns the long
+// form, and "" for "".
+func parseName(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	invalid := fmt.Errorf("invalid --name %q, should look like 8a:3e:3e:3e:3e:3e", text)
+	head, tail, short := strings.Cut(text, "::")
+	groups := splitGroups(head)
+	if short {
+		last := splitGroups(tail)
+		gap := 6 - len(groups) - len(last)
+		if gap < 1 {
+			return "", invalid
+		}
+		groups = append(append(groups, make([]string, gap)...), last...)
+		for i := range gap {
+			groups[len(groups)-len(last)-gap+i] = "0"
+		}
+	}
+	if len(groups) != 6 {
+		return "", invalid
+	}
+	mac := make(net.HardwareAddr, 6)
+	for i, group := range groups {
+		n, err := strconv.ParseUint(group, 16, 8)
+		if err != nil || len(group) > 2 {
+			return "", invalid
+		}
+		mac[i] = byte(n)
+	}
+	if mac[0]&1 != 0 || mac.String() == "00:00:00:00:00:00" {
+		return "", fmt.Errorf("invalid --name %q: it becomes a hardware address, so it must not be a multicast one or zero", text)
+	}
+	return mac.String(), nil
+}
+
+func splitGroups(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Split(text, ":")
+}
+
+func parseLevel(text string) (slog.Level, error) {
+	switch text {
+	case "debug":
+		return slog.LevelDebug, nil
+	case "info":
+		return slog.LevelInfo, nil
+	case "warning":
+		return slog.LevelWarn, nil
+	case "error":
+		return slog.LevelError, nil
+	}
+	return 0, fmt.Errorf("invalid --log-level %q, should be debug, info, warning or error", text)
+}
+
+// arguments makes the command line of the daemon's own processes. The password is not part of it: everybody on the
+// machine can read command lines.
+func (o options) arguments() []string {
+	cfg := o.node
+	args := []string{
+		"launch", "--name=" + cfg.Name, "--nickname=" + cfg.Nickname, "--port=" + strconv.Itoa(cfg.Port),
+		"--no-discovery=" + strconv.FormatBool(cfg.NoDiscovery), "--conn-limit=" + strconv.Itoa(cfg.ConnLimit),
+		"--mtu=" + strconv.Itoa(cfg.MTU), "--log-level=" + o.level, "--http-addr=" + cfg.HTTPAddr,
+		"--status-addr=" + cfg.StatusAddr, "--resume=" + strconv.FormatBool(cfg.Resume),
+		"--no-restart=" + strconv.FormatBool(o.noRestart),
+	}
+	if cfg.Host.IsValid() {
+		args = append(args, "--host="+cfg.Host.String())
+	}
+	return append(append(args, "--"), cfg.Peers...)
+}
+
+func envOr(name, fallback string) string {
+	if value := os.Getenv(name); value != "" {
+		return value
+	}
+	return fallback
+}

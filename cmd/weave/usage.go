@@ -1,0 +1,38 @@
+package main
+
+// usageText is what help prints, and what a wrong command line gets.
+const usageText = `Usage:
+
+weave --help | help
+      version
+
+weave launch        [--name <name>] [--nickname <nickname>]
+                    [--password <password>] [--port <port>] [--host <ip>]
+                    [--no-discovery] [--conn-limit <count>] [--resume]
+                    [--mtu <bytes>] [--log-level debug|info|warning|error]
+                    [--http-addr <addr>] [--status-addr <addr>]
+                    [--no-restart] [--foreground] [<peer> ...]
+
+weave connect       [--replace] [<peer> ...]
+      forget        <peer> ...
+
+weave attach        <addr> ... [--no-multicast-route] <target>
+      detach        <addr> ... <target>
+
+weave status        [targets | connections | peers]
+      report        [-f <format>]
+      ps            [<target> ...]
+
+weave stop
+      reset         [--force]
+
+where <peer>     = <ip_address_or_fqdn>[:<port>]
+      <addr>     = [ip:]<ip_address>/<routing_prefix_length>
+      <target>   = path of a network namespace | name under /run/netns | pid
+      <name>     = six bytes in hex, e.g. 8a:3e:3e:3e:3e:3e
+      <format>   = a Go template over the fields of the report
+
+State is kept in WEAVE_STATE_DIR (/var/lib/weave for root, else
+~/.local/state/weave), sockets in WEAVE_RUN_DIR (/run/weave for root, else
+$XDG_RUNTIME_DIR/weave).
+`
