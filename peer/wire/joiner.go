@@ -1,0 +1,294 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/binary"
+)
+
+// Sink takes the packets a Joiner puts together.
+type Sink interface {
+	// Packet is given one packet in several parts, to be written with one writev. parts[0] begins with the virtio-net
+	// header, and holds the whole frame if that is no longer than 2 KB, else at least all headers of a super-frame or the
+	// first 256 bytes. The parts are valid only during the call, and the Joiner must not be called from it.
+	Packet(source uint32, parts [][]byte)
+}
+
+const (
+	maxRuns  = 8    // stretches of super-frames that can be pending
+	maxParts = 128  // segments in one of them; well below IOV_MAX
+	scratch  = 2048 // bytes; frames up to this size reach the sink in one part
+	eager    = 256  // bytes of longer frames that are copied to the first part
+)
+
+// Joiner turns plaintexts back into packets, one batch of datagrams at a time. It belongs to one goroutine.
+//
+// FRAMEs go to the sink at once. SEGMENTs that continue each other become one run, which goes to the sink as one packet:
+//
+//	            first SEGMENT           next index, same headers
+//	(free) ----------------> (pending) -------------+
+//	   ^                      |   ^                 |
+//	   |                      |   +-----------------+
+//	   +----------------------+ last index arrived, a FRAME or whole packet of this source, room needed, Flush
+//
+// Runs of one source leave in the order in which they began. Nothing of a run outlives the batch; only FRAGMENTs do,
+// in a reassembler with bounds.
+type Joiner struct {
+	sink  Sink
+	plain bool
+
+	runs  [maxRuns]run
+	order [maxRuns]*run // the pending ones, oldest first, then the free ones
+	used  int           // how many are pending
+
+	pieces reassembler
+	parts  [2][]byte
+	room   [VnetLen + scratch]byte
+}
+
+// NewJoiner makes a Joiner for a sink. plain is for a TAP without offloads: every packet is then one frame with all its
+// checksums, at most as long as the sender's MTU, and its virtio-net header is zero.
+func NewJoiner(sink Sink, plain bool) *Joiner {
+	j := &Joiner{sink: sink, plain: plain}
+	for i := range j.runs {
+		j.order[i] = &j.runs[i]
+		j.runs[i].parts = make([][]byte, 1, 1+maxParts)
+	}
+	return j
+}
+
+// Add takes one opened plaintext from a source. It must stay valid, and in plain mode may be written to, until Flush.
+//
+// It returns the plaintext's (first) kind. KindHeartbeat and KindRelay are the caller's to handle, KindEnd is a
+// keepalive, all others have been dealt with. With a fault the plaintext, or in a bundle the rest of it, is dropped.
+func (j *Joiner) Add(source uint32, plaintext []byte) (Kind, Fault) {
+	if len(plaintext) == 0 {
+		return KindEnd, FaultNone
+	}
+	kind := Kind(plaintext[0])
+	switch kind {
+	case KindEnd, KindHeartbeat, KindRelay:
+		return kind, FaultNone
+	case KindFrame:
+		return kind, j.addFrames(source, plaintext)
+	case KindSegment:
+		return kind, j.addSegment(source, plaintext)
+	case KindFragment:
+		return kind, j.addFragment(source, plaintext)
+	}
+	return kind, FaultKind
+}
+
+// Flush ends a batch: all pending runs go to the sink, and no plaintext is referred to any more.
+func (j *Joiner) Flush() {
+	for j.used > 0 {
+		j.emit(0)
+	}
+}
+
+// Evicted is how many packets that had arrived in part were given up to make room for others.
+func (j *Joiner) Evicted() uint64 { return j.pieces.evicted }
+
+// Forget drops what is kept of a source, which is gone.
+func (j *Joiner) Forget(source uint32) { j.pieces.forget(source) }
+
+func (j *Joiner) addFrames(source uint32, b []byte) Fault {
+	j.flushSource(source)
+	for len(b) > 0 && Kind(b[0]) != KindEnd {
+		if Kind(b[0]) != KindFrame {
+			return FaultKind
+		}
+		if len(b) < frameLen {
+			return FaultShort
+		}
+		n := frameLen + int(binary.BigEndian.Uint16(b[2:]))
+		if n > len(b) || n < frameLen+EthernetLen {
+			return FaultShort
+		}
+		v := vnet{csumStart: binary.BigEndian.Uint16(b[4:]), csumOffset: binary.BigEndian.Uint16(b[6:])}
+		if b[1]&frameCsumValid != 0 {
+			v.flags = vnetDataValid
+		}
+		if b[1]&frameNeedsCsum != 0 {
+			v.flags |= vnetNeedsCsum
+		} else {
+			v.csumStart, v.csumOffset = 0, 0
+		}
+		if fault := j.frame(source, &v, b[frameLen:n]); fault != FaultNone {
+			return fault
+		}
+		b = b[n:]
+	}
+	return FaultNone
+}
+
+// frame emits a frame that is no super-frame.
+func (j *Joiner) frame(source uint32, v *vnet, frame []byte) Fault {
+	if v.flags&vnetNeedsCsum != 0 {
+		if !csumFits(v.csumStart, v.csumOffset, len(frame)) {
+			return FaultOffload
+		}
+		if j.plain {
+			l4 := frame[v.csumStart:]
+			binary.BigEndian.PutUint16(l4[v.csumOffset:], complete(sum(l4, 0)))
+		}
+	}
+	if j.plain {
+		*v = vnet{}
+	}
+	v.put(j.room[:])
+	n := len(frame)
+	if n > scratch {
+		n = eager
+	}
+	copy(j.room[VnetLen:], frame[:n])
+	j.parts[0], j.parts[1] = j.room[:VnetLen+n], frame[n:]
+	if n == len(frame) {
+		j.sink.Packet(source, j.parts[:1])
+	} else {
+		j.sink.Packet(source, j.parts[:2])
+	}
+	j.parts = [2][]byte{}
+	return FaultNone
+}
+
+// addSegment puts a segment at the end of the run it continues, or begins one.
+func (j *Joiner) addSegment(source uint32, b []byte) Fault {
+	if len(b) < segmentLen {
+		return FaultShort
+	}
+	for i := j.used - 1; i >= 0; i-- {
+		if r := j.order[i]; r.continues(source, b) {
+			r.add(b)
+			if r.complete() {
+				j.flushComplete(source)
+			}
+			return FaultNone
+		}
+	}
+	s, h, fault := checkSegment(b)
+	if fault != FaultNone {
+		return fault
+	}
+	if j.used == maxRuns {
+		j.emit(0)
+	}
+	r := j.order[j.used]
+	j.used++
+	r.begin(source, &s, h, b)
+	if r.complete() {
+		j.flushComplete(source)
+	}
+	return FaultNone
+}
+
+// flushSource emits all runs of a source, before something else of it.
+func (j *Joiner) flushSource(source uint32) {
+	for i := 0; i < j.used; {
+		if j.order[i].source == source {
+			j.emit(i)
+		} else {
+			i++
+		}
+	}
+}
+
+// flushComplete emits the runs of a source that are complete, up to the first that is not: its rest may yet come.
+func (j *Joiner) flushComplete(source uint32) {
+	for i := 0; i < j.used; {
+		switch r := j.order[i]; {
+		case r.source != source:
+			i++
+		case r.complete():
+			j.emit(i)
+		default:
+			return
+		}
+	}
+}
+
+// emit gives the run at order[i] to the sink and frees it.
+func (j *Joiner) emit(i int) {
+	r := j.order[i]
+	if j.plain {
+		for k, payload := range r.parts[1:] {
+			j.plainSegment(r.source, &r.head, r.headers(), r.first+k, payload)
+		}
+	} else {
+		r.parts[0] = r.assemble(j.room[:])
+		j.sink.Packet(r.source, r.parts)
+	}
+	r.reset()
+	j.used--
+	copy(j.order[i:], j.order[i+1:j.used+1])
+	j.order[j.used] = r
+}
+
+// plainSegment emits segment number index of a super-frame as a frame of its own with all checksums.
+func (j *Joiner) plainSegment(source uint32, s *shape, head []byte, index int, payload []byte) {
+	v := vnet{}
+	v.put(j.room[:])
+	b := append(j.room[:VnetLen], head...)[VnetLen:]
+	s.rewrite(b, stretch{
+		first: index, last: index == s.count-1, gsoSize: s.gsoSize, payload: len(payload),
+	})
+	l4 := b[s.l4:]
+	csum := udpCsum
+	if s.tcp {
+		csum = tcpCsum
+	}
+	binary.BigEndian.PutUint16(l4[csum:], complete(sum(payload, sum(l4, 0))))
+	j.parts[0], j.parts[1] = j.room[:VnetLen+len(b)], payload
+	j.sink.Packet(source, j.parts[:])
+	j.parts = [2][]byte{}
+}
+
+// addFragment emits the packet that a fragment completes.
+func (j *Joiner) addFragment(source uint32, b []byte) Fault {
+	packet, fault := j.pieces.add(source, b)
+	if packet == nil {
+		return fault
+	}
+	j.flushSource(source)
+	var v vnet
+	v.get(packet)
+	frame := packet[VnetLen:]
+	if v.gsoType == gsoNone {
+		v.flags &= vnetNeedsCsum | vnetDataValid
+		v.hdrLen, v.gsoSize = 0, 0
+		return j.frame(source, &v, frame)
+	}
+	h, fault := checkSuper(frame, &v)
+	if fault != FaultNone {
+		return fault
+	}
+	if !j.plain {
+		v.flags, v.hdrLen = vnetNeedsCsum, uint16(h.end)
+		v.put(packet)
+		j.parts[0] = packet
+		j.sink.Packet(source, j.parts[:1])
+		j.parts = [2][]byte{}
+		return FaultNone
+	}
+	if h.end > maxHeaders {
+		return FaultOffload
+	}
+	head, payload, size := frame[:h.end], frame[h.end:], int(v.gsoSize)
+	s := shape{headers: h, gsoSize: size, count: (len(payload) + size - 1) / size}
+	for i := range s.count {
+		j.plainSegment(source, &s, head, i, payload[i*size:min((i+1)*size, len(payload))])
+	}
+	return FaultNone
+}
+
+// continues tells whether b, at least segmentLen bytes, is the segment that comes next in this run. The headers were
+// checked with the first segment, so it is enough that they are the same bytes.
+func (r *run) continues(source uint32, b []byte) bool {
+	if r.source != source || int(getIndex(b)) != r.first+len(r.parts)-1 || r.complete() || len(r.parts) > maxParts {
+		return false
+	}
+	n := len(r.lead)
+	if len(b) <= n || !bytes.Equal(b[:12], r.lead[:12]) || !bytes.Equal(b[14:n], r.lead[14:]) {
+		return false
+	}
+	return r.head.fits(int(getIndex(b)), len(b)-n)
+}
