@@ -1,0 +1,39 @@
+# weave: `make help` lists the targets.
+SHELL := bash
+GO ?= go
+TAGS := remote
+BIN := bin/weave
+GOFUMPT := mvdan.cc/gofumpt@v0.12.0
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
+LDFLAGS := -s -w $(if $(VERSION),-X weave/internal/api.Version=$(VERSION))
+
+.PHONY: all build demo test lint bench fuzz clean help
+
+all: build
+
+build: ## the static binary bin/weave
+	CGO_ENABLED=0 $(GO) build -tags $(TAGS) -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/weave
+
+demo: build ## three hosts and six containers on this machine, under a minute
+	@scripts/tools.sh
+	@WEAVE_BIN=$(BIN) $(GO) run ./netns-tests/demo
+
+test: ## everything, with the race detector; ends with "N passed, N failed, N skipped"
+	@GO=$(GO) scripts/test.sh
+
+lint: ## gofumpt, go vet with and without the tag, staticcheck
+	@GO=$(GO) GOFUMPT=$(GOFUMPT) STATICCHECK=$(STATICCHECK) scripts/lint.sh
+
+bench: build ## weave beside raw veth and wireguard-go; writes docs/performance.md
+	CGO_ENABLED=0 $(GO) build -o bin/wireguard-contender ./bench/wireguard
+	WEAVE_BIN=$(BIN) WIREGUARD_BIN=bin/wireguard-contender $(GO) run ./bench -write docs/performance.md $(BENCH)
+
+fuzz: ## each fuzz target for FUZZTIME (10s)
+	@GO=$(GO) scripts/fuzz.sh $(or $(FUZZTIME),10s)
+
+clean: ## what make made
+	rm -rf bin
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# test.sh: every test of the project. The last line is "N passed, N failed, N skipped".
+#
+# As root the namespace tests run as root, and a smoke test runs once more as
+# an ordinary user in a user namespace. As a user they run in a user namespace.
+set -uo pipefail
+GO=${GO:-go}
+cd "$(dirname "$0")/.."
+export PATH=$PATH:/usr/sbin:/sbin
+
+scripts/tools.sh || exit 1
+tmp=$(mktemp -d) || exit 1
+trap 'rm -rf "$tmp"' EXIT
+chmod 755 "$tmp"
+
+race=(-race)
+cgo=1
+if ! command -v "${CC:-gcc}" >/dev/null && ! command -v cc >/dev/null; then
+  echo "No C compiler: the tests run without the race detector. Install gcc to have it."
+  race=()
+  cgo=0
+fi
+
+# The summary is built first, so that a tree that does not compile is still reported readably.
+"$GO" build -o "$tmp/testsummary" ./scripts/testsummary || exit 1
+echo "Building weave …"
+CGO_ENABLED=0 "$GO" build -tags remote -o "$tmp/weave" ./cmd/weave || { echo "0 passed, 1 failed, 0 skipped"; exit 1; }
+export WEAVE_BIN=$tmp/weave
+
+# The namespace tests measure time; they run after the others, not beside them.
+mapfile -t others < <("$GO" list -tags remote ./... | grep -v /netns-tests)
+everything() {
+  CGO_ENABLED=$cgo "$GO" test -tags remote "${race[@]}" -count=1 -timeout 10m -json "${others[@]}"
+  CGO_ENABLED=$cgo "$GO" test -tags remote "${race[@]}" -count=1 -timeout 15m -p 1 -json ./netns-tests/...
+  scripts/test-as-user.sh "$tmp"
+}
+
+strict=()
+if [ "$(id -u)" -eq 0 ] && [ "${CI:-}" = true ]; then
+  strict=(-no-skips weave/netns-tests) # real-kernel tests must not be skipped where nothing prevents them
+fi
+everything | "$tmp/testsummary" "${strict[@]}"
+code=${PIPESTATUS[1]}
+exit "$code"

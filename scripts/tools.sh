@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# tools.sh: make sure that the programs the namespace tests call are there.
+# As root the missing ones are installed; as a user they are named.
+set -euo pipefail
+
+declare -A package=([nft]=nftables [sleep]=coreutils [setpriv]=util-linux [unshare]=util-linux)
+missing=()
+PATH=$PATH:/usr/sbin:/sbin
+for tool in "${!package[@]}"; do
+  command -v "$tool" >/dev/null || missing+=("${package[$tool]}")
+done
+if [ ${#missing[@]} -eq 0 ]; then
+  exit 0
+fi
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+  echo "Missing packages: ${missing[*]}. Install them (as root: apt-get install ${missing[*]}) and try again." >&2
+  exit 1
+fi
+echo "Installing ${missing[*]} …"
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+if ! { apt-get update && apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+  tail -20 "$log" >&2
+  exit 1
+fi
+rm -f "$log"
