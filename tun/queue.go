@@ -133,12 +133,11 @@ func (q *Queue) WriteV(parts [][]byte) error {
 	if header(parts[0]).plain() {
 		return q.sendFrame(parts)
 	}
-	frames, ok := q.write.seg.cut(parts)
-	if !ok {
+	if !q.write.seg.load(parts) {
 		q.count.droppedRefused.Add(1)
 		return nil
 	}
-	for frame := range frames {
+	for frame := q.write.seg.next(); frame != nil; frame = q.write.seg.next() {
 		if err := q.send(frame); err != nil {
 			return err
 		}

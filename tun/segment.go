@@ -2,7 +2,6 @@ package tun
 
 import (
 	"encoding/binary"
-	"iter"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,43 +20,56 @@ func (h header) plain() bool     { return !h.needsCsum() && h.gsoType() == unix.
 // the fallback needs it, so it is simple, and copies. One goroutine at a time.
 type segmenter struct {
 	frame []byte    // the whole frame
-	out   []byte    // the segment being sent
-	parts [1][]byte // out, as WriteV's send wants it
+	out   []byte    // the frame to send
+	parts [1][]byte // out, as Queue.send wants it
+	super super
+	index int // of the next segment
+	at    int // where in frame its payload starts; len(frame) when there is none
 }
 
 func newSegmenter() *segmenter {
 	return &segmenter{frame: make([]byte, 0, MaxPacket), out: make([]byte, 0, MaxPacket)}
 }
 
-// cut yields the finished frames of a packet; each is valid until the next. It reports false if the header does not fit
-// the frame.
-func (s *segmenter) cut(parts [][]byte) (iter.Seq[[][]byte], bool) {
+// load takes a packet. It reports false if the header does not fit the frame.
+func (s *segmenter) load(parts [][]byte) bool {
 	h := header(parts[0][:HeaderLen])
 	s.frame = append(s.frame[:0], parts[0][HeaderLen:]...)
 	for _, p := range parts[1:] {
 		s.frame = append(s.frame, p...)
 	}
 	l4, sum := h.csumStart(), h.csumStart()+h.csumOffset()
-	if !h.needsCsum() || l4 < 14+20 || sum+2 > len(s.frame) || len(s.frame) > MaxPacket {
-		return nil, false
+	if !h.needsCsum() || l4 < 14+20 || sum+2 > len(s.frame) || len(s.frame) > MaxPacket-HeaderLen {
+		return false
 	}
-	if h.gsoType() == unix.VIRTIO_NET_HDR_GSO_NONE {
-		return s.whole(l4, sum), true
+	s.index = 0
+	if h.gsoType() != unix.VIRTIO_NET_HDR_GSO_NONE {
+		var ok bool
+		s.super, ok = newSuper(h, s.frame)
+		s.at = s.super.payload
+		return ok
 	}
-	g, ok := newSuper(h, s.frame)
-	if !ok {
-		return nil, false
-	}
-	return s.segments(g), true
+	s.super, s.at = super{}, 0
+	binary.BigEndian.PutUint16(s.frame[sum:], ^fold(add(0, s.frame[l4:])))
+	return true
 }
 
-func (s *segmenter) whole(l4, sum int) iter.Seq[[][]byte] {
-	return func(yield func([][]byte) bool) {
-		s.out = append(s.out[:0], s.frame...)
-		binary.BigEndian.PutUint16(s.out[sum:], ^fold(add(0, s.out[l4:])))
+// next is the next finished frame of the loaded packet, valid until the next call; nil if there is none.
+func (s *segmenter) next() [][]byte {
+	switch {
+	case s.at >= len(s.frame):
+		return nil
+	case s.super.size == 0:
+		s.at = len(s.frame)
+		s.parts[0] = s.frame
+	default:
+		start, end := s.at, min(s.at+s.super.size, len(s.frame))
+		s.out = append(append(s.out[:0], s.frame[:s.super.payload]...), s.frame[start:end]...)
+		s.super.finish(s.out, s.index, start-s.super.payload, end == len(s.frame))
+		s.index, s.at = s.index+1, end
 		s.parts[0] = s.out
-		yield(s.parts[:])
 	}
+	return s.parts[:]
 }
 
 // super is the geometry of a super-frame: offsets in bytes from the start of the frame.
@@ -85,20 +97,6 @@ func newSuper(h header, frame []byte) (super, bool) {
 		return g, false
 	}
 	return g, g.payload >= g.l4+8 && g.payload < len(frame) && (!g.v6 || g.l4 >= g.l3+40)
-}
-
-func (s *segmenter) segments(g super) iter.Seq[[][]byte] {
-	return func(yield func([][]byte) bool) {
-		for i, at := 0, g.payload; at < len(s.frame); i, at = i+1, at+g.size {
-			end := min(at+g.size, len(s.frame))
-			s.out = append(append(s.out[:0], s.frame[:g.payload]...), s.frame[at:end]...)
-			g.finish(s.out, i, at-g.payload, end == len(s.frame))
-			s.parts[0] = s.out
-			if !yield(s.parts[:]) {
-				return
-			}
-		}
-	}
 }
 
 // finish makes the copied headers those of segment i, whose payload starts skipped bytes into the super-frame's.
