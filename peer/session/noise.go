@@ -95,11 +95,14 @@ func (h *handshake) respond(msg []byte, psk *[32]byte) ([]byte, *transport, erro
 func (h *handshake) finish(msg []byte) (*transport, error) {
 	// The library does not roll back when a Diffie-Hellman fails, which a low-order ephemeral key brings about
 	// (RFC 7748, section 6.1). Such keys fail with every private key, so try it before the state is touched.
-	if _, err := curve25519.X25519(h.state.LocalEphemeral().Private, msg[:32]); err != nil {
+	kept := *h.residue
+	if _, err := h.residue.DH(h.state.LocalEphemeral().Private, msg[:32]); err != nil {
+		h.residue.wipeBack(kept)
 		return nil, errHandshake
 	}
 	_, fromInitiator, fromResponder, err := h.state.ReadMessage(nil, msg)
 	if err != nil || fromInitiator == nil {
+		h.residue.wipeBack(kept)
 		return nil, errHandshake
 	}
 	return takeKeys(fromInitiator, fromResponder), nil

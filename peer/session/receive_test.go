@@ -137,6 +137,9 @@ func TestForgedResponses(t *testing.T) {
 		a.step(Datagram{Bytes: reMAC(bad, a)})
 	}
 	a.wantDrops(DropForged, DropForged, DropSuite, DropForged)
+	if n := len(a.m.peers[b.m.PublicKey()].attempt.shake.residue.secrets); n != 3 {
+		t.Errorf("%d secrets are kept, want the ephemeral key and two shared ones", n)
+	}
 	a.step(Datagram{Bytes: good})
 	a.wantDrops()
 	a.deliver(b, "works")

@@ -16,14 +16,18 @@ type residue struct {
 	ciphers []cipher.AEAD
 }
 
-func (r *residue) wipe() {
-	for _, s := range r.secrets {
+func (r *residue) wipe() { r.wipeBack(residue{}) }
+
+// wipeBack wipes what came after an earlier state, so that forged messages do not pile up secrets. The library makes
+// a new cipher before it uses one in the next message.
+func (r *residue) wipeBack(kept residue) {
+	for _, s := range r.secrets[len(kept.secrets):] {
 		clear(s)
 	}
-	for _, c := range r.ciphers {
+	for _, c := range r.ciphers[len(kept.ciphers):] {
 		wipeObject(c)
 	}
-	*r = residue{}
+	*r = kept
 }
 
 // GenerateKeypair implements noise.DHFunc.
