@@ -119,7 +119,9 @@ func (m *Machine) Close() {
 
 // addPeer also refuses keys of low order here, so that a Diffie-Hellman with the key can never fail later.
 func (t turn) addPeer(in AddPeer) {
-	if _, err := curve25519.X25519(t.m.noise.static.Private, in.Key[:]); err != nil || in.Key == t.m.public || !in.Suite.known() {
+	shared, err := curve25519.X25519(t.m.noise.static.Private, in.Key[:])
+	clear(shared)
+	if err != nil || in.Key == t.m.public || !in.Suite.known() {
 		t.e.drop(noAddress, DropBadPeer)
 		return
 	}
