@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -101,7 +102,12 @@ func (inv *invocation) dispatch(ctx context.Context, args []string) error {
 func (inv *invocation) execute(ctx context.Context, v *cli.Command, args []string) error {
 	flags, positionals := sortArgs(v.Flags, args)
 	v.HideHelp = true
-	v.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return &usageError{err.Error()} }
+	v.OnUsageError = func(_ *cli.Context, err error, _ bool) error {
+		if errors.Is(err, flag.ErrHelp) {
+			return &usageError{}
+		}
+		return &usageError{err.Error()}
+	}
 	app := &cli.App{
 		Name:           "weave",
 		HideHelp:       true,
