@@ -73,3 +73,14 @@ func BenchmarkKnownGroup(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkAge is one call with a full table in which nothing is too old.
+func BenchmarkAge(b *testing.B) {
+	s := trio(Config{Seed: 1})
+	for i := range DefaultCapacity {
+		s.Decide(1, frameOf(number(0), number(1+i), EtherTypeARP), 1)
+	}
+	for b.Loop() {
+		s.Age(2)
+	}
+}

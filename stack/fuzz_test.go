@@ -82,7 +82,7 @@ func fuzzMessage(t *testing.T, dst groupAddr, body []byte) {
 			t.Errorf("group %v in a message to %v", g, dst)
 		}
 	}
-	s := trio(Config{MaxGroups: 4})
+	s := trio(Config{Capacity: 8, MaxGroups: 4})
 	if v := tell(t, s, 1, f, 1); v.Action != Flood && v.Reason != DropNoPort && m.kind != msgReport && m.kind != msgLeave {
 		t.Errorf("verdict %+v on kind %d", v, m.kind)
 	}

@@ -231,7 +231,7 @@ func drawFrame(t *rapid.T) ([]byte, meaning) {
 		m.src = rapid.SampledFrom([]MAC{{}, {1}, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff}}).Draw(t, "source")
 	}
 	f := m.frame(t)
-	for range rapid.SampledFrom([]int{0, 0, 0, 1, 2}).Draw(t, "tags") {
+	for range rapid.SampledFrom([]int{0, 0, 0, 0, 0, 0, 1, 2}).Draw(t, "tags") {
 		tag := rapid.IntRange(0, 1).Draw(t, "vlan")
 		f = tagged(f, rapid.SampledFrom([]uint16{EtherTypeVLAN, EtherTypeQinQ}).Draw(t, "tpid"), uint16(0x6000|tag))
 	}
@@ -241,7 +241,7 @@ func drawFrame(t *rapid.T) ([]byte, meaning) {
 
 func (m *meaning) frame(t *rapid.T) []byte {
 	drawGroup := func() groupAddr {
-		n := rapid.IntRange(1, 5).Draw(t, "group")
+		n := rapid.SampledFrom([]int{1, 1, 1, 2, 2, 3, 4}).Draw(t, "group")
 		if m.six {
 			return g6(n)
 		}
@@ -304,19 +304,35 @@ func TestDecideEqualsOracle(t *testing.T) {
 		add(2, Local)
 		add(3, Remote)
 		now := 0
-		frame := func(t *rapid.T) {
-			f, m := drawFrame(t)
-			in := drawPort.Draw(t, "in")
+		tell := func(t *rapid.T, f []byte, m meaning, in Port) {
 			v := s.Decide(Stamp(now), f, in)
 			got := outcome{Action: v.Action, Reason: v.Reason, Ports: outs(v)}
 			if diff := gocmp.Diff(o.decide(now, m, in), got); diff != "" {
 				t.Fatalf("second %d, port %d, %+v (-oracle +switch):\n%s", now, in, m, diff)
 			}
 		}
+		age := func(*rapid.T) { s.Age(Stamp(now)); o.age(now) }
+		if rapid.Bool().Draw(t, "querier") {
+			for _, six := range []bool{false, true} {
+				tell(t, query(six, number(1), 10), meaning{what: "query", src: number(1), six: six, resp: 10}, 1)
+			}
+			now = 11
+			age(t)
+		}
+		frames := func(t *rapid.T) {
+			for range rapid.IntRange(1, 10).Draw(t, "frames") {
+				f, m := drawFrame(t)
+				tell(t, f, m, drawPort.Draw(t, "in"))
+			}
+		}
 		t.Repeat(map[string]func(*rapid.T){
-			"frame": frame, "another frame": frame, "and another": frame, "yet another": frame,
-			"wait": func(t *rapid.T) { now += rapid.SampledFrom([]int{1, 3, 11, 60, 255, 260, 600}).Draw(t, "seconds") },
-			"age":  func(*rapid.T) { s.Age(Stamp(now)); o.age(now) },
+			"frames": frames,
+			"wait": func(t *rapid.T) {
+				now += rapid.SampledFrom([]int{1, 2, 9, 11, 60, 130, 255, 260, 600}).Draw(t, "seconds")
+				if rapid.IntRange(0, 3).Draw(t, "age") > 0 {
+					age(t)
+				}
+			},
 			"add port": func(t *rapid.T) {
 				add(drawPort.Draw(t, "port"), rapid.SampledFrom([]PortKind{Local, Remote}).Draw(t, "kind"))
 			},
