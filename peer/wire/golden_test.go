@@ -183,6 +183,16 @@ func TestKinds(t *testing.T) {
 		{"02 04 0036 0002 0022 0010 0000 0000 0003" + goldenHead + "6162", KindSegment, FaultOffload},
 		{"02 05 0036 0002 0022 0006 0000 0000 0003" + goldenHead + "6162", KindSegment, FaultOffload},
 		{"02 01 0035 0002 0022 0010 0000 0000 0003" + goldenHead + "61", KindSegment, FaultOffload},
+		{ // more segments than an IP packet has room for
+			"02 01 0036 0100 0022 0010 0000 0000 0101" + goldenHead + strings.Repeat("61", 256), KindSegment, FaultSegment,
+		},
+		{ // a last segment that ends behind the largest IP packet
+			"02 01 0036 0100 0022 0010 0000 00ff 0100" + goldenHead + strings.Repeat("61", 256), KindSegment, FaultSegment,
+		},
+		{ // an IP length that ends inside the headers
+			"02 01 0036 0002 0022 0010 0000 0000 0003" + strings.Replace(goldenHead, "4500002d", "45000027", 1) + "6162",
+			KindSegment, FaultOffload,
+		},
 		{"03", KindFragment, FaultShort},
 		{"03 000100 00000001 00000000", KindFragment, FaultFragment},
 		{"03 000100 00000001 00000004 0000000000000000", KindFragment, FaultFragment},
