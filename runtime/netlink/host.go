@@ -164,7 +164,7 @@ func (h *Host) Reset() error {
 		name := l.Attrs().Name
 		ours := l.Type() == "veth" && strings.HasPrefix(name, runtime.HostPrefix) ||
 			l.Type() == "bridge" && name == h.cfg.Bridge ||
-			l.Type() == "tuntap" && name == h.uplink && name != ""
+			l.Type() == "tuntap" && (name == h.uplink || strings.HasPrefix(name, runtime.HostPrefix))
 		if !ours {
 			continue
 		}
