@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"weave/internal/api"
+	"weave/internal/node"
 )
 
 // Exit codes that scripts know.
@@ -29,7 +30,15 @@ const notPresent = "weave container is not present. Have you launched it?"
 type invocation struct {
 	stdout, stderr io.Writer
 	dirs           dirs
+	runNode        runNode
+	resetNode      resetNode
 }
+
+// runNode is node.Run, resetNode is node.Reset.
+type (
+	runNode   func(ctx context.Context, cfg node.Config) error
+	resetNode func(ctx context.Context, stateDir, runDir string) error
+)
 
 // exitError ends the command with a code, and a text on stderr unless that is empty.
 type exitError struct {
