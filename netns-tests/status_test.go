@@ -140,14 +140,20 @@ func TestReport(t *testing.T) {
 
 func TestHTTPListeners(t *testing.T) {
 	h := newLab(t, lab.Config{Hosts: 1}).Hosts[0]
-	launch(t, h)
+	launch(t, h, "10.99.0.8")
+	eventually(t, soon, func() error { // a connection, for the metrics to count
+		if r := h.Weave("status", "connections"); r.Stdout == "" {
+			return fmt.Errorf("no connections: %v", r)
+		}
+		return nil
+	})
 	client := httpIn(h.NS)
 	for _, base := range []string{"http://127.0.0.1:6784", "http://127.0.0.1:6782"} {
 		for path, want := range map[string]string{
 			"/status":                             "        Service: router\n",
 			"/status/peers":                       "(host1)\n",
 			"/report?format={{.Router.NickName}}": "host1",
-			"/metrics":                            "weave_connections",
+			"/metrics":                            `weave_connections{encryption="",state="`,
 		} {
 			resp, err := client.Get(base + path)
 			if err != nil {
@@ -167,7 +173,7 @@ func TestHTTPListeners(t *testing.T) {
 			t.Errorf("POST %s/connect: %s: TCP must be read-only", base, resp.Status)
 		}
 	}
-	if out := run(t, h, "status", "targets"); out != "" {
+	if out := run(t, h, "status", "targets"); out != "10.99.0.8\n" {
 		t.Errorf("a TCP client changed the targets: %q", out)
 	}
 }
