@@ -129,8 +129,9 @@ func (s *Server) Addrs() []net.Addr {
 // Run serves until ctx ends, then waits a few seconds for requests in flight. It returns an error only when the
 // control socket failed.
 func (s *Server) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	failed := make(chan error, 1) // why the control socket ended
 	// Requests outlive ctx by the grace period, so that a stop is still answered.
 	base, abandon := context.WithCancel(context.WithoutCancel(ctx))
 	defer abandon()
@@ -144,17 +145,20 @@ func (s *Server) Run(ctx context.Context) error {
 			}
 			s.cfg.Log.Error("listener failed", "addr", f.listener.Addr().String(), "err", err)
 			if f.control {
-				cancel(fmt.Errorf("api: serve %s: %w", f.listener.Addr(), err))
+				failed <- fmt.Errorf("api: serve %s: %w", f.listener.Addr(), err)
+				cancel()
 			}
 		})
 	}
 	<-ctx.Done()
 	s.shutdown(abandon)
 	serving.Wait()
-	if cause := context.Cause(ctx); cause != ctx.Err() { // identity: was it our own cause?
-		return cause
+	select {
+	case err := <-failed:
+		return err
+	default:
+		return nil
 	}
-	return nil
 }
 
 func (s *Server) shutdown(abandon context.CancelFunc) {

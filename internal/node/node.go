@@ -129,7 +129,7 @@ func (n *node) openHost(ctx context.Context) error {
 		return err
 	}
 	queues := max(1, min(4, goruntime.NumCPU()/2))
-	if n.tap, err = tun.Open(tun.Config{Name: tapName, Queues: queues, MTU: n.cfg.MTU}); err != nil {
+	if n.tap, err = tun.Open(tun.Config{Name: tapName, Queues: queues, MTU: n.cfg.MTU, LeaveDown: true}); err != nil {
 		return err
 	}
 	if why := n.tap.Fallback(); why != nil {
