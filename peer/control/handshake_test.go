@@ -156,7 +156,8 @@ func TestGarbageInTheHandshake(t *testing.T) {
 
 // Ports where something else listens are told apart, with a reason.
 func TestDialForeignPorts(t *testing.T) {
-	a := start(t, Config{Private: key("a"), Limits: Limits{Handshake: 500 * time.Millisecond}})
+	a := start(t, Config{Private: key("a")})
+	hasty := start(t, Config{Private: key("h"), Limits: Limits{Handshake: 100 * time.Millisecond}})
 	wait := func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
 	for _, c := range []struct {
 		name, want string
@@ -165,12 +166,16 @@ func TestDialForeignPorts(t *testing.T) {
 		{"ssh", `not a weave port: it said "SSH-2.0-Open`, func(c net.Conn) { _, _ = io.WriteString(c, "SSH-2.0-OpenSSH_9.9\r\n"); wait(c) }},
 		{"weave net", "the protocol of Weave Net", func(c net.Conn) { _, _ = io.WriteString(c, "weave\x01\x02"); wait(c) }},
 		{"hangs up", "without a word", func(net.Conn) {}},
-		{"silent", "no weave handshake within 500ms", wait},
+		{"silent", "no weave handshake within 100ms", wait},
 		{"echo", "not authenticate", func(c net.Conn) { _, _ = io.Copy(c, c) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			a.Dial(serveTCP(t, c.serve))
-			e := await[DialFailed](a)
+			from := a
+			if c.name == "silent" {
+				from = hasty
+			}
+			from.Dial(serveTCP(t, c.serve))
+			e := await[DialFailed](from)
 			if c.name == "hangs up" && strings.Contains(e.Err.Error(), "reset by peer") {
 				return // it hung up on bytes it had not read
 			}
