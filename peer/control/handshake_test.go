@@ -213,6 +213,20 @@ func TestHalfOpenLimit(t *testing.T) {
 	}
 }
 
+// A peer that dials itself gets two connections that both name its own key; it
+// is for the mesh to notice.
+func TestDialOurself(t *testing.T) {
+	a := start(t, Config{Private: key("a")})
+	a.Dial(a.addr.String())
+	one, other := await[Up](a).Conn, await[Up](a).Conn
+	if own := public(t, key("a")); one.Static() != own || other.Static() != own || one.ID() == other.ID() {
+		t.Fatalf("connections %d and %d", one.ID(), other.ID())
+	}
+	one.Close("cannot connect to ourself")
+	await[Down](a)
+	await[Down](a)
+}
+
 func TestPrefaceGolden(t *testing.T) {
 	got := preface{min: 1, max: 2, password: true}.append(nil)
 	if want := "776561766500637401020100" + "00000000"; hex.EncodeToString(got) != want {
@@ -272,6 +286,24 @@ func FuzzListeningHandshake(f *testing.F) {
 		}
 		if said.Len() > prefaceLen+200 {
 			t.Fatalf("said %d bytes", said.Len())
+		}
+	})
+}
+
+// The same for the dialling end.
+func FuzzDiallingHandshake(f *testing.F) {
+	head := preface{min: 1, max: 1}.append(nil)
+	f.Add(append(bytes.Clone(head), append([]byte{0, 97, kindMessage}, make([]byte, 96)...)...))
+	f.Add(append(bytes.Clone(head), 0, 2, kindReject, rejectPassword))
+	f.Add(append(bytes.Clone(head), 0, 17, kindAccept))
+	tr, err := New(Config{Private: key("a")})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h := handshake{rw: stream{bytes.NewReader(b), io.Discard}, key: tr.key, ours: preface{min: 1, max: 1}}
+		if _, err := h.dial(); err == nil || err.Error() == "" {
+			t.Fatalf("shook hands with noise: %v", err)
 		}
 	})
 }
