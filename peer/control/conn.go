@@ -148,7 +148,7 @@ func (c *Conn) read() error {
 		if err != nil {
 			return readError(err)
 		}
-		m := new(wire.Control)
+		m := new(wire.Control) // copies out of b
 		if err := proto.Unmarshal(b, m); err != nil {
 			c.tr.count.malformed.Add(1)
 			continue

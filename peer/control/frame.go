@@ -93,7 +93,7 @@ func (h *half) open(r io.Reader) (part []byte, more bool, err error) {
 		return nil, false, errFrame
 	}
 	if cap(h.buf) < n {
-		h.buf = make([]byte, noise.MaxMsgLen)
+		h.buf = make([]byte, min(2*n, noise.MaxMsgLen)) // idle connections hold little
 	}
 	b := h.buf[:n]
 	if _, err := io.ReadFull(r, b); err != nil {

@@ -156,7 +156,8 @@ func TestGarbageInTheHandshake(t *testing.T) {
 
 // Ports where something else listens are told apart, with a reason.
 func TestDialForeignPorts(t *testing.T) {
-	a := start(t, Config{Private: key("a"), Limits: Limits{Handshake: 500 * time.Millisecond}})
+	a := start(t, Config{Private: key("a")})
+	hasty := start(t, Config{Private: key("h"), Limits: Limits{Handshake: 100 * time.Millisecond}})
 	wait := func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
 	for _, c := range []struct {
 		name, want string
@@ -165,12 +166,16 @@ func TestDialForeignPorts(t *testing.T) {
 		{"ssh", `not a weave port: it said "SSH-2.0-Open`, func(c net.Conn) { _, _ = io.WriteString(c, "SSH-2.0-OpenSSH_9.9\r\n"); wait(c) }},
 		{"weave net", "the protocol of Weave Net", func(c net.Conn) { _, _ = io.WriteString(c, "weave\x01\x02"); wait(c) }},
 		{"hangs up", "without a word", func(net.Conn) {}},
-		{"silent", "no weave handshake within 500ms", wait},
+		{"silent", "no weave handshake within 100ms", wait},
 		{"echo", "not authenticate", func(c net.Conn) { _, _ = io.Copy(c, c) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			a.Dial(serveTCP(t, c.serve))
-			e := await[DialFailed](a)
+			from := a
+			if c.name == "silent" {
+				from = hasty
+			}
+			from.Dial(serveTCP(t, c.serve))
+			e := await[DialFailed](from)
 			if c.name == "hangs up" && strings.Contains(e.Err.Error(), "reset by peer") {
 				return // it hung up on bytes it had not read
 			}
@@ -206,6 +211,20 @@ func TestHalfOpenLimit(t *testing.T) {
 	if n := b.Stats().Evicted; n < 3 {
 		t.Errorf("%d evicted", n)
 	}
+}
+
+// A peer that dials itself gets two connections that both name its own key; it
+// is for the mesh to notice.
+func TestDialOurself(t *testing.T) {
+	a := start(t, Config{Private: key("a")})
+	a.Dial(a.addr.String())
+	one, other := await[Up](a).Conn, await[Up](a).Conn
+	if own := public(t, key("a")); one.Static() != own || other.Static() != own || one.ID() == other.ID() {
+		t.Fatalf("connections %d and %d", one.ID(), other.ID())
+	}
+	one.Close("cannot connect to ourself")
+	await[Down](a)
+	await[Down](a)
 }
 
 func TestPrefaceGolden(t *testing.T) {
@@ -267,6 +286,24 @@ func FuzzListeningHandshake(f *testing.F) {
 		}
 		if said.Len() > prefaceLen+200 {
 			t.Fatalf("said %d bytes", said.Len())
+		}
+	})
+}
+
+// The same for the dialling end.
+func FuzzDiallingHandshake(f *testing.F) {
+	head := preface{min: 1, max: 1}.append(nil)
+	f.Add(append(bytes.Clone(head), append([]byte{0, 97, kindMessage}, make([]byte, 96)...)...))
+	f.Add(append(bytes.Clone(head), 0, 2, kindReject, rejectPassword))
+	f.Add(append(bytes.Clone(head), 0, 17, kindAccept))
+	tr, err := New(Config{Private: key("a")})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h := handshake{rw: stream{bytes.NewReader(b), io.Discard}, key: tr.key, ours: preface{min: 1, max: 1}}
+		if _, err := h.dial(); err == nil || err.Error() == "" {
+			t.Fatalf("shook hands with noise: %v", err)
 		}
 	})
 }

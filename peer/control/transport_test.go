@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"sync"
@@ -206,7 +207,7 @@ func TestUnknownPasses(t *testing.T) {
 
 // Heartbeats keep an idle connection; one without is dropped.
 func TestHeartbeatAndSilence(t *testing.T) {
-	limits := Limits{Heartbeat: 20 * time.Millisecond, Idle: 400 * time.Millisecond}
+	limits := Limits{Heartbeat: 20 * time.Millisecond, Idle: time.Second}
 	a := start(t, Config{Private: key("a"), Limits: limits})
 	b := start(t, Config{Private: key("b"), Limits: limits})
 	join(a, b)
@@ -225,10 +226,10 @@ func TestHeartbeatAndSilence(t *testing.T) {
 func TestStuckReader(t *testing.T) {
 	b := start(t, Config{Private: key("b"), Limits: Limits{Write: 300 * time.Millisecond, Queue: 1 << 30}})
 	c := start(t, Config{Private: key("c")})
-	rawDial(t, b, "stuck")
+	_ = rawDial(t, b, "stuck").Conn.(*net.TCPConn).SetReadBuffer(4096)
 	stuck := await[Up](b).Conn
 	cc, cb := join(c, b)
-	for i := range 64 {
+	for i := range 24 {
 		r := record(t, fmt.Sprintf("peer %d", i), 1, 1<<20)
 		stuck.Send(recordsOf([]*wire.SignedRecord{r}))
 	}
@@ -248,9 +249,9 @@ func TestStuckReader(t *testing.T) {
 
 func TestQueueOverflow(t *testing.T) {
 	b := start(t, Config{Private: key("b"), Limits: Limits{Queue: 4 << 20, Goodbye: 200 * time.Millisecond}})
-	rawDial(t, b, "stuck")
+	_ = rawDial(t, b, "stuck").Conn.(*net.TCPConn).SetReadBuffer(4096)
 	stuck := await[Up](b).Conn
-	for i := range 64 {
+	for i := range 24 {
 		r := record(t, fmt.Sprintf("peer %d", i), 1, 1<<20)
 		stuck.Send(recordsOf([]*wire.SignedRecord{r}))
 	}

@@ -11,8 +11,10 @@ import (
 	"weave/peer/wire"
 )
 
-// writeChunk is how many bytes of frames are gathered before they are written.
-const writeChunk = 64 << 10
+const (
+	writeChunk = 64 << 10 // bytes of frames gathered before they are written
+	keepBuffer = 16 << 10 // bytes of buffer kept by an idle connection
+)
 
 // outbox gathers frames.
 type outbox struct {
@@ -105,8 +107,11 @@ func (c *Conn) write(box *outbox) error {
 		b = b[n:]
 	}
 	box.frames = box.frames[:0]
-	if cap(box.frames) > 4*writeChunk { // after a large message: not kept
-		box.frames, box.plain = nil, nil
+	if cap(box.frames) > keepBuffer {
+		box.frames = nil
+	}
+	if cap(box.plain) > keepBuffer {
+		box.plain = nil
 	}
 	return nil
 }

@@ -43,16 +43,16 @@ func variant(c Config) string {
 func exchange(t *rapid.T, x *Sender, r *Receiver) {
 	var want [][]byte
 	total := 0
-	for i := range rapid.IntRange(1, 12).Draw(t, "runs") {
+	for i := range rapid.IntRange(1, 8).Draw(t, "runs") {
 		n := rapid.OneOf(rapid.IntRange(0, 3000), rapid.IntRange(0, 100_000)).Draw(t, "bytes")
 		segment := rapid.OneOf(rapid.IntRange(0, 1500), rapid.IntRange(0, 65_000)).Draw(t, "segment")
-		if segment == 0 && n > maxRun6 || n/max(segment, 1) > 2000 || segment >= n && n > maxRun6 {
+		if segment == 0 && n > maxRun6 || n/max(segment, 1) > 500 || segment >= n && n > maxRun6 {
 			segment = 1400 // one datagram of that size cannot exist, or there would be very many
 		}
 		data := fill(n, i)
 		x.Add(r.sock.LocalAddr(), data, segment)
 		want = append(want, cut(data, segment)...)
-		if total += n; total > 300_000 {
+		if total += n; total > 100_000 {
 			break
 		}
 	}
