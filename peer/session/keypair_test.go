@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"unsafe"
 
@@ -273,6 +274,30 @@ func TestConcurrentUse(t *testing.T) {
 			t.Error("the first message did not promote the responder's keypair")
 		}
 	})
+}
+
+// TestLimitUnderConcurrency: goroutines that reach the message limit together do not pass it.
+func TestLimitUnderConcurrency(t *testing.T) {
+	for range 50 {
+		k, _ := newTestKeypairs(t, SuiteAESGCM)
+		const before = gcmRejectAfterMessages - 10
+		k.counter.Store(before)
+		var sealed atomic.Int64
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				for range 10 {
+					if _, err := k.Seal(nil, nil); err == nil {
+						sealed.Add(1)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if sealed.Load() != 10 {
+			t.Fatalf("%d messages sealed, 10 were allowed", sealed.Load())
+		}
+	}
 }
 
 // TestHandshakeIsWiped looks at the memory the noise library kept its secrets in.

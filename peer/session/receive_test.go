@@ -147,6 +147,23 @@ func TestForgedResponses(t *testing.T) {
 	a.wantDrops(DropUnknownIndex)
 }
 
+// TestReaddressedResponse: the handshake does not cover the receiver index, so a true response may be sent on with the
+// index of a keypair in use, which it must not take over.
+func TestReaddressedResponse(t *testing.T) {
+	a, b := newEnds(t, SuiteWireGuard, Config{})
+	k, _ := connect(a, b)
+	advance(6*time.Second, a, b)
+	a.step(Want{Key: b.m.PublicKey()})
+	b.step(Datagram{Bytes: a.takeOne()})
+	good := b.takeOne()
+	bad := bytes.Clone(good)
+	binary.LittleEndian.PutUint32(bad[8:], k.LocalIndex())
+	a.step(Datagram{Bytes: reMAC(bad, a)})
+	a.wantDrops(DropUnknownIndex)
+	a.step(Datagram{Bytes: good})
+	a.deliver(b, "works")
+}
+
 func TestNoAES(t *testing.T) {
 	a, b := newEnds(t, SuiteAESGCM, Config{NoAES: true})
 	a.step(Want{Key: b.m.PublicKey()})
