@@ -153,7 +153,7 @@ func (m *Mesh) removeConn(c *conn, reason string) {
 		m.event(LevelInfo, c.label()+": connection deleted", Attr{"reason", reason})
 		if m.conns.byPeer[c.peer] == c {
 			delete(m.conns.byPeer, c.peer)
-			m.own.touch(m.now)
+			m.ownLost()
 			m.topo.touch(m.now)
 		}
 	}
@@ -208,7 +208,11 @@ func (m *Mesh) pathChanged(in PathChanged) {
 	if next.Up && !old.Up {
 		m.event(LevelInfo, c.label()+": connection fully established")
 	}
-	m.own.touch(m.now)
+	if old.Up && !next.Up {
+		m.ownLost()
+	} else {
+		m.ownGained()
+	}
 	m.stale = true
 }
 

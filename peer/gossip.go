@@ -5,6 +5,8 @@ import (
 	"errors"
 	"math/bits"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"weave/peer/wire"
 )
@@ -18,16 +20,16 @@ const (
 	maxRecordsBytes = 256 << 10
 	// maxListed bounds the entries of one received Digest or Want.
 	maxListed = 2 * maxPeers
+	maxReason = 256 // bytes of a Goodbye's reason that are kept
 )
 
 // gossip is when to tell the neighbours what. What to tell each is in its
 // conn's pending set; a name pending twice is sent once, in its newest version.
 type gossip struct {
-	waiting      bool // some conn has something pending
-	flushedAt    time.Time
-	digestAt     time.Time
-	turn         int // where the next digest round starts among the neighbours
-	lastConflict Name
+	waiting   bool // some conn has something pending
+	flushedAt time.Time
+	digestAt  time.Time
+	turn      int // where the next digest round starts among the neighbours
 }
 
 func (g *gossip) dueAt() time.Time {
@@ -170,7 +172,7 @@ func (m *Mesh) received(in Received) {
 }
 
 func (m *Mesh) goodbyeReceived(c *conn, reason string) {
-	c.said = printable(reason)
+	c.said = printable(reason, maxReason)
 	m.fx.Close = append(m.fx.Close, Close{Conn: c.id, Reason: c.said})
 	m.removeConn(c, c.said)
 }
@@ -247,18 +249,18 @@ func (m *Mesh) countBad(err error) {
 	}
 }
 
-// printable makes text from the network fit for a terminal.
-func printable(s string) string {
-	const limit = 200
-	out := make([]rune, 0, len(s))
+// printable makes text from the network fit for a terminal: valid UTF-8 of at
+// most limit bytes without control characters.
+func printable(s string, limit int) string {
+	out := make([]byte, 0, min(len(s), limit))
 	for _, r := range s {
-		if len(out) == limit {
-			break
-		}
-		if r < ' ' || r == 0x7f {
+		if unicode.IsControl(r) {
 			r = '?'
 		}
-		out = append(out, r)
+		if len(out)+utf8.RuneLen(r) > limit {
+			break
+		}
+		out = utf8.AppendRune(out, r)
 	}
 	return string(out)
 }

@@ -115,7 +115,7 @@ func (m *Mesh) join(c *conn, h *wire.Hello, s Signed) {
 	if m.admit(s) {
 		m.gossip.spread(m, s, c.id)
 	}
-	m.own.touch(m.now)
+	m.ownGained()
 	m.topo.touch(m.now)
 	m.stale = true
 	m.send(c.id, m.digest())

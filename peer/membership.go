@@ -32,6 +32,7 @@ type membership struct {
 	changedAt time.Time
 	lastAt    time.Time
 	gcAt      time.Time
+	warned    Name // whose key conflict was logged last; repeats are only counted
 }
 
 func newMembership(cfg Config) membership {
@@ -146,8 +147,8 @@ func (m *Mesh) pin(r Record) bool {
 		return true
 	}
 	if ok {
-		if m.counters.KeyConflicts == 0 || r.Name != m.gossip.lastConflict {
-			m.gossip.lastConflict = r.Name
+		if r.Name != m.topo.warned {
+			m.topo.warned = r.Name
 			m.event(LevelWarn, pinText(r), Attr{"pinned", key.String()}, Attr{"shown", r.Key.String()})
 		}
 		m.counters.KeyConflicts++

@@ -57,6 +57,8 @@ func NewMesh(cfg Config) *Mesh {
 	if cfg.Identity.IsZero() || cfg.Name.IsZero() || cfg.Rand == nil {
 		panic("peer: NewMesh needs Identity, Name and Rand")
 	}
+	cfg.Nickname = printable(cfg.Nickname, maxNickname)
+	cfg.Addresses = ownAddresses(cfg.Addresses)
 	m := &Mesh{cfg: cfg, rng: rand.New(cfg.Rand), stale: true}
 	m.own = newOwnRecord(cfg)
 	m.topo = newMembership(cfg)
@@ -111,8 +113,8 @@ func (m *Mesh) handle(in Input) {
 	case PathChanged:
 		m.pathChanged(in)
 	case LocalAddresses:
-		m.cfg.Addresses = append([]string(nil), in.Addresses...)
-		m.own.touch(m.now)
+		m.cfg.Addresses = ownAddresses(in.Addresses)
+		m.ownGained()
 	default:
 		panic(fmt.Sprintf("peer: unknown input %T", in))
 	}

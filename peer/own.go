@@ -2,6 +2,7 @@ package peer
 
 import (
 	"math"
+	"net/netip"
 	"slices"
 	"strconv"
 	"time"
@@ -11,6 +12,11 @@ const (
 	// ownInterval is the least time between two versions of our record: the
 	// first change is published at once, those that follow together.
 	ownInterval = 100 * time.Millisecond
+	// crowd links stretch the interval for good news by once ownInterval, up to
+	// ownIntervalMax: while a large mesh forms, each peer gains links all the
+	// time and every version goes to every other peer. Losses do not wait.
+	crowd          = 8
+	ownIntervalMax = time.Second
 	// versionBlock versions are reserved on disk at a time, so that not every
 	// change of a link costs a write.
 	versionBlock = 1024
@@ -27,8 +33,9 @@ type ownRecord struct {
 	reserved  uint64 // versions up to here are ours on disk
 	floor     uint64 // a version seen in the network that we must exceed
 	changedAt time.Time
-	lastAt    time.Time // of the last signing
-	contestAt time.Time // no outbidding before this
+	wait      time.Duration // since lastAt, before the change is published
+	lastAt    time.Time     // of the last signing
+	contestAt time.Time     // no outbidding before this
 	contest   time.Duration
 }
 
@@ -37,16 +44,25 @@ func newOwnRecord(cfg Config) ownRecord {
 }
 
 // touch notes that the record may have changed.
-func (o *ownRecord) touch(now time.Time) {
+func (o *ownRecord) touch(now time.Time, wait time.Duration) {
 	if o.changedAt.IsZero() {
-		o.changedAt = now
+		o.changedAt, o.wait = now, wait
 	}
+	o.wait = min(o.wait, wait)
+}
+
+// ownLost notes a change for the worse in our record, ownGained any other.
+func (m *Mesh) ownLost() { m.own.touch(m.now, ownInterval) }
+
+func (m *Mesh) ownGained() {
+	stretch := time.Duration(1 + len(m.conns.byPeer)/crowd)
+	m.own.touch(m.now, min(stretch*ownInterval, ownIntervalMax))
 }
 
 func (o *ownRecord) dueAt() time.Time {
 	var at time.Time
 	if !o.changedAt.IsZero() {
-		at = later(o.changedAt, o.lastAt.Add(ownInterval))
+		at = later(o.changedAt, o.lastAt.Add(o.wait))
 	}
 	if o.floor >= o.version && o.floor > 0 && !o.contestAt.IsZero() && (at.IsZero() || o.contestAt.Before(at)) {
 		at = o.contestAt
@@ -122,6 +138,17 @@ func (m *Mesh) buildRecord() Record {
 		})
 	}
 	return r
+}
+
+// ownAddresses keeps of the driver's addresses what a record may hold.
+func ownAddresses(all []string) []string {
+	var out []string
+	for _, a := range all {
+		if ap, err := netip.ParseAddrPort(a); err == nil && len(out) < maxAddresses {
+			out = append(out, ap.String())
+		}
+	}
+	return out
 }
 
 // sameRecord compares everything but the version.

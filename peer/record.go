@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
+	"unicode"
 
 	"google.golang.org/protobuf/proto"
 
@@ -179,7 +181,7 @@ func (r *Record) wire() *wire.Record {
 
 func recordFromWire(m *wire.Record) (Record, error) {
 	r := Record{
-		Nickname: m.GetNickname(), UID: m.GetUid(), Version: m.GetVersion(),
+		Nickname: printable(m.GetNickname(), maxNickname), UID: m.GetUid(), Version: m.GetVersion(),
 		Addresses: m.GetAddresses(), Capabilities: Capability(m.GetCapabilities()),
 	}
 	var ok bool
@@ -190,7 +192,7 @@ func recordFromWire(m *wire.Record) (Record, error) {
 		return Record{}, fmt.Errorf("%w: key", ErrBadRecord)
 	}
 	copy(r.Key[:], m.GetKey())
-	if m.GetPort() > math.MaxUint16 || len(r.Nickname) > maxNickname {
+	if m.GetPort() > math.MaxUint16 || len(m.GetNickname()) > maxNickname {
 		return Record{}, fmt.Errorf("%w: port or nickname", ErrBadRecord)
 	}
 	r.Port = uint16(m.GetPort())
@@ -198,8 +200,8 @@ func recordFromWire(m *wire.Record) (Record, error) {
 		return Record{}, fmt.Errorf("%w: too many addresses or links", ErrBadRecord)
 	}
 	for _, a := range r.Addresses {
-		if len(a) > maxAddressLen {
-			return Record{}, fmt.Errorf("%w: address too long", ErrBadRecord)
+		if badAddress(a) {
+			return Record{}, fmt.Errorf("%w: address", ErrBadRecord)
 		}
 	}
 	for _, l := range m.GetLinks() {
@@ -207,10 +209,15 @@ func recordFromWire(m *wire.Record) (Record, error) {
 			Outbound: l.GetOutbound(), Established: l.GetEstablished(),
 			RTT: time.Duration(l.GetRttMicros()) * time.Microsecond, Address: l.GetAddress(),
 		}
-		if link.Peer, ok = nameFromBytes(l.GetPeer()); !ok || len(link.Address) > maxAddressLen {
+		if link.Peer, ok = nameFromBytes(l.GetPeer()); !ok || badAddress(link.Address) {
 			return Record{}, fmt.Errorf("%w: link", ErrBadRecord)
 		}
 		r.Links = append(r.Links, link)
 	}
 	return r, nil
+}
+
+// badAddress refuses what could not be an address and would harm a terminal.
+func badAddress(a string) bool {
+	return len(a) > maxAddressLen || strings.ContainsFunc(a, unicode.IsControl)
 }
