@@ -28,33 +28,33 @@ const (
 // rooms lists every package that other packages may be built on. A package
 // that is missing here fails the test: say first where it belongs.
 var rooms = map[string]room{
-	"stack":             {pure: true, above: coreReason},
-	"peer/wire":         {pure: true, above: coreReason},
-	"peer/session":      {pure: true, may: []string{"peer/wire"}, above: coreReason},
-	"peer":              {pure: true, may: []string{"peer/wire"}, above: coreReason},
-	"runtime":           {pure: true, above: coreReason},
-	"tun":               {above: edgeReason},
-	"tun/tuntest":       {may: []string{"tun"}, above: edgeReason},
-	"peer/link":         {may: []string{"peer/wire"}, above: edgeReason},
-	"peer/control":      {may: []string{"peer/wire"}, above: edgeReason},
-	"runtime/netlink":   {may: []string{"runtime"}, above: edgeReason},
-	"internal/api":      {above: edgeReason},
-	"internal/store":    {above: edgeReason},
-	"internal/sim":      {may: []string{"peer", "peer/wire", "peer/session"}, above: "the simulation drives cores only"},
-	"internal/node":     {may: []string{"*"}, above: "the one place that joins rooms"},
-	"cmd/weave":         {may: []string{"internal/api", "internal/node"}, above: "the command line makes one API call or runs the node"},
-	"internal":          {},
-	"netns-tests":       {may: []string{"netns-tests/lab"}, above: "tests use the built binary as a user does"},
-	"netns-tests/lab":   {above: "the harness must build hosts without the code it tests"},
-	"netns-tests/demo":  {may: []string{"netns-tests/lab"}, above: "the demo uses the built binary as a user does"},
-	"bench":             {may: []string{"netns-tests/lab"}, above: "the bench measures the built binary"},
-	"bench/wireguard":   {above: "a contender of the bench"},
+	"stack":               {pure: true, above: coreReason},
+	"peer/wire":           {pure: true, above: coreReason},
+	"peer/session":        {pure: true, may: []string{"peer/wire"}, above: coreReason},
+	"peer":                {pure: true, may: []string{"peer/wire"}, above: coreReason},
+	"runtime":             {pure: true, above: coreReason},
+	"tun":                 {above: edgeReason},
+	"tun/tuntest":         {may: []string{"tun"}, above: edgeReason},
+	"peer/link":           {may: []string{"peer/wire"}, above: edgeReason},
+	"peer/control":        {may: []string{"peer/wire"}, above: edgeReason},
+	"runtime/netlink":     {may: []string{"runtime"}, above: edgeReason},
+	"internal/api":        {above: edgeReason},
+	"internal/store":      {above: edgeReason},
+	"internal/sim":        {may: []string{"peer", "peer/wire", "peer/session"}, above: "the simulation drives cores only"},
+	"internal/node":       {may: []string{"*"}, above: "the one place that joins rooms"},
+	"cmd/weave":           {may: []string{"internal/api", "internal/node"}, above: "the command line makes one API call or runs the node"},
+	"internal":            {},
+	"netns-tests":         {may: []string{"netns-tests/lab"}, above: "tests use the built binary as a user does"},
+	"netns-tests/lab":     {above: "the harness must build hosts without the code it tests"},
+	"netns-tests/demo":    {may: []string{"netns-tests/lab"}, above: "the demo uses the built binary as a user does"},
+	"bench":               {may: []string{"netns-tests/lab"}, above: "the bench measures the built binary"},
+	"bench/wireguard":     {above: "a contender of the bench"},
 	"scripts/testsummary": {above: "a filter of go test's output"},
 }
 
 // bannedInCores lists what a core must not know, by import path, with the reason.
 var bannedInCores = map[string]string{
-	"os": "files and processes", "os/exec": "processes", "net": "sockets (net/netip is fine)", "net/http": "sockets",
+	"os": "files and processes", "os/exec": "processes", "net/http": "sockets",
 	"syscall": "the kernel", "golang.org/x/sys/unix": "the kernel", "log": "loggers", "log/slog": "loggers",
 	"context": "cancellation belongs to goroutines, and a core has none", "crypto/rand": "randomness is an argument",
 	"github.com/vishvananda/netlink": "the kernel", "go.etcd.io/bbolt": "files",
@@ -64,6 +64,11 @@ var bannedInCores = map[string]string{
 var bannedCalls = map[string]bool{
 	"time.Now": true, "time.Sleep": true, "time.After": true, "time.NewTimer": true,
 	"time.NewTicker": true, "time.AfterFunc": true, "time.Since": true, "time.Until": true, "time.Tick": true,
+}
+
+// pureOfNet are the names of package net that only look at their arguments.
+var pureOfNet = map[string]bool{
+	"SplitHostPort": true, "JoinHostPort": true, "HardwareAddr": true, "ParseMAC": true,
 }
 
 const module = "weave/"
@@ -77,7 +82,7 @@ func TestArrows(t *testing.T) {
 		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") && d.Name() != ".." || d.Name() == "testdata" || d.Name() == "bin") {
 			return fs.SkipDir
 		}
-		if d.IsDir() || !strings.HasSuffix(p, ".go") {
+		if d.IsDir() || !strings.HasSuffix(p, ".go") || strings.HasSuffix(p, ".pb.go") {
 			return nil
 		}
 		f, err := parser.ParseFile(fset, p, nil, parser.SkipObjectResolution)
@@ -148,8 +153,15 @@ func checkNode(t *testing.T, fset *token.FileSet, r room, n ast.Node) {
 			t.Errorf("%s: a core starts no goroutine", fset.Position(n.Pos()))
 		}
 	case *ast.SelectorExpr:
-		if x, ok := n.X.(*ast.Ident); ok && r.pure && bannedCalls[x.Name+"."+n.Sel.Name] {
+		x, ok := n.X.(*ast.Ident)
+		if !ok || !r.pure {
+			return
+		}
+		if bannedCalls[x.Name+"."+n.Sel.Name] {
 			t.Errorf("%s: %s.%s: time is an argument of a core", fset.Position(n.Pos()), x.Name, n.Sel.Name)
+		}
+		if x.Name == "net" && !pureOfNet[n.Sel.Name] {
+			t.Errorf("%s: net.%s: a core does not know sockets", fset.Position(n.Pos()), n.Sel.Name)
 		}
 	}
 }

@@ -78,7 +78,7 @@ func ParseTarget(s string, defaultPort uint16) (string, error) {
 		return "", bad
 	}
 	port := strconv.Itoa(int(defaultPort))
-	if a, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
+	if a, err := netip.ParseAddr(unbracket(s)); err == nil {
 		return net.JoinHostPort(a.String(), port), nil
 	}
 	if !strings.Contains(s, ":") {
@@ -95,10 +95,19 @@ func ParseTarget(s string, defaultPort uint16) (string, error) {
 }
 
 func hasPort(target string) bool {
-	if _, err := netip.ParseAddr(strings.Trim(target, "[]")); err == nil {
+	if _, err := netip.ParseAddr(unbracket(target)); err == nil {
 		return false
 	}
 	return strings.Contains(target, ":")
+}
+
+func unbracket(s string) string {
+	if inner, ok := strings.CutPrefix(s, "["); ok {
+		if inner, ok = strings.CutSuffix(inner, "]"); ok {
+			return inner
+		}
+	}
+	return s
 }
 
 func (k *maker) touch() { k.dirty = true }
@@ -207,6 +216,7 @@ func (k *maker) reached(c *conn, n Name) {
 func (k *maker) never(c *conn) {
 	if a := k.attempts[c.dialled]; a != nil {
 		a.never = true
+		delete(k.known, c.dialled)
 	}
 }
 

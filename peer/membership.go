@@ -26,6 +26,7 @@ type membership struct {
 	pins      map[Name]PublicKey
 	reach     map[Name]bool
 	lostAt    map[Name]time.Time // unreachable since
+	graph     *graph             // of routes
 	routes    routes
 	peers     []PeerView
 	changedAt time.Time
@@ -98,7 +99,9 @@ func (m *Mesh) recompute() {
 	for _, n := range sortedNames(t.reach) {
 		live = append(live, t.crdt.records[n])
 	}
-	t.routes = dataGraph(live).routesFrom(m.cfg.Name)
+	if g := dataGraph(live); t.graph == nil || !g.equal(t.graph) {
+		t.graph, t.routes = g, g.routesFrom(m.cfg.Name)
+	}
 	t.peers = peerViews(live)
 	m.maker.touch()
 	m.stale = true

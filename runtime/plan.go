@@ -17,7 +17,7 @@ const (
 	off = "off"
 )
 
-func flag(b bool) string {
+func onOff(b bool) string {
 	if b {
 		return on
 	}
@@ -106,12 +106,12 @@ func (p *plan) port() {
 	s, host := p.seen.Port, Identity{}
 	p.set(SetMTU, host, p.host, strconv.Itoa(s.MTU), strconv.Itoa(p.want.MTU))
 	if s.Master != p.bridge {
-		p.set(SetHairpin, host, p.host, flag(s.Hairpin), off) // a flag of the port: it does not move along
+		p.set(SetHairpin, host, p.host, onOff(s.Hairpin), off) // a flag of the port: it does not move along
 		s.Hairpin = false
 		p.add(Step{Op: JoinBridge, Link: p.host, Was: s.Master, Value: p.bridge})
 	}
-	p.set(SetHairpin, host, p.host, flag(s.Hairpin), on)
-	p.set(SetUp, host, p.host, flag(s.Up), on)
+	p.set(SetHairpin, host, p.host, onOff(s.Hairpin), on)
+	p.set(SetUp, host, p.host, onOff(s.Up), on)
 }
 
 // inner makes the container's end right. Addresses come before up, so that nothing is sent from a half-made interface,
@@ -132,7 +132,7 @@ func (p *plan) inner() {
 	for _, a := range missing {
 		p.add(Step{Op: AddAddress, Namespace: p.ns, Link: Inner, Prefix: a})
 	}
-	p.set(SetUp, p.ns, Inner, flag(s.Up), on)
+	p.set(SetUp, p.ns, Inner, onOff(s.Up), on)
 	switch {
 	case w.MulticastRoute && !s.MulticastRoute:
 		p.add(Step{Op: AddRoute, Namespace: p.ns, Link: Inner, Prefix: multicast})
@@ -154,17 +154,18 @@ func (p *plan) remove() {
 		if s.MulticastRoute {
 			p.add(Step{Op: RemoveRoute, Namespace: p.ns, Link: Inner, Prefix: multicast})
 		}
-		p.set(SetUp, p.ns, Inner, flag(s.Up), off)
+		// Before it goes down, because the kernel then drops IPv6 addresses, and an undo could not bring them back.
 		for _, a := range slices.Backward(s.Addresses) {
 			p.add(Step{Op: RemoveAddress, Namespace: p.ns, Link: Inner, Prefix: a})
 		}
+		p.set(SetUp, p.ns, Inner, onOff(s.Up), off)
 	}
 	if !s.Port.Present {
 		return
 	}
-	p.set(SetUp, host, p.host, flag(s.Port.Up), off)
+	p.set(SetUp, host, p.host, onOff(s.Port.Up), off)
 	if s.Port.Master != "" {
-		p.set(SetHairpin, host, p.host, flag(s.Port.Hairpin), off)
+		p.set(SetHairpin, host, p.host, onOff(s.Port.Hairpin), off)
 		p.set(JoinBridge, host, p.host, s.Port.Master, "")
 	}
 	if s.Present {
@@ -189,13 +190,20 @@ func bridgeSteps(want, seen Bridge) []Step {
 		p.set(SetMAC, Identity{}, want.Name, seen.MAC.String(), want.MAC.String())
 	}
 	p.set(SetMTU, Identity{}, want.Name, strconv.Itoa(seen.MTU), strconv.Itoa(want.MTU))
-	if !seen.Up {
-		for _, t := range bridgeTuning {
-			p.add(Step{Op: Tune, Link: want.Name, Key: t[0], Value: t[1]})
-		}
-		p.set(SetUp, Identity{}, want.Name, off, on)
+	p.set(SetUp, Identity{}, want.Name, onOff(seen.Up), on)
+	if len(p.steps) == 0 {
+		return nil
 	}
-	return p.steps
+	// New or just adopted. Before it goes up, so that no router's advertisement comes first.
+	last := len(p.steps) - 1
+	var tuning []Step
+	for _, t := range bridgeTuning {
+		tuning = append(tuning, Step{Op: Tune, Link: want.Name, Key: t[0], Value: t[1]})
+	}
+	if p.steps[last].Op != SetUp {
+		last++
+	}
+	return slices.Insert(p.steps, last, tuning...)
 }
 
 var bridgeTuning = [][2]string{
@@ -218,6 +226,6 @@ func uplinkSteps(want Uplink, bridge string, seen Uplink) []Step {
 		p.set(SetMTU, Identity{}, want.Name, strconv.Itoa(seen.MTU), strconv.Itoa(want.MTU))
 	}
 	p.set(JoinBridge, Identity{}, want.Name, seen.Master, bridge)
-	p.set(SetUp, Identity{}, want.Name, flag(seen.Up), on)
+	p.set(SetUp, Identity{}, want.Name, onOff(seen.Up), on)
 	return p.steps
 }

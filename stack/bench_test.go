@@ -1,32 +1,9 @@
 package stack
 
 import (
-	"encoding/binary"
+	"fmt"
 	"testing"
 )
-
-// number makes a station's address out of a number.
-func number(n int) MAC {
-	m := MAC{0x02}
-	binary.BigEndian.PutUint32(m[2:], uint32(n))
-	return m
-}
-
-// frameOf lays an Ethernet frame out.
-func frameOf(dst, src MAC, etherType uint16, payload ...byte) []byte {
-	b := append(append(make([]byte, 0, HeaderLen+len(payload)), dst[:]...), src[:]...)
-	return append(binary.BigEndian.AppendUint16(b, etherType), payload...)
-}
-
-// trio is a switch with local ports 1, 2 and remote ports 3, 4.
-func trio(cfg Config) *Switch {
-	s := NewSwitch(cfg)
-	s.AddPort(1, Local)
-	s.AddPort(2, Local)
-	s.AddPort(3, Remote)
-	s.AddPort(4, Remote)
-	return s
-}
 
 var sink Verdict
 
@@ -67,3 +44,43 @@ func BenchmarkFullTable(b *testing.B) {
 	}
 }
 
+// engage makes a switch of trio follow groups: a querier behind port 2, members behind ports 1 and 3. Then it is second 20.
+func engage(s *Switch, groups int) {
+	for _, six := range []bool{false, true} {
+		s.Decide(1, query(six, number(99), 10), 2)
+	}
+	for g := range groups {
+		for _, p := range []Port{1, 3} {
+			s.Decide(2, report(g4(g), number(int(p))), p)
+		}
+	}
+	s.Age(20)
+}
+
+func BenchmarkKnownGroup(b *testing.B) {
+	for _, groups := range []int{1, DefaultMaxGroups} {
+		b.Run(fmt.Sprint(groups), func(b *testing.B) {
+			s := trio(Config{Seed: 1})
+			engage(s, groups)
+			f := data(g4(0), number(1))
+			if v := s.Decide(20, f, 1); v.Action != Group {
+				b.Fatalf("verdict %+v", v)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				sink = s.Decide(20, f, 1)
+			}
+		})
+	}
+}
+
+// BenchmarkAge is one call with a full table in which nothing is too old.
+func BenchmarkAge(b *testing.B) {
+	s := trio(Config{Seed: 1})
+	for i := range DefaultCapacity {
+		s.Decide(1, frameOf(number(0), number(1+i), EtherTypeARP), 1)
+	}
+	for b.Loop() {
+		s.Age(2)
+	}
+}

@@ -90,13 +90,13 @@ func newSuper(h header, frame []byte) (super, bool) {
 	g.v6 = frame[g.l3]>>4 == 6
 	switch h.gsoType() {
 	case unix.VIRTIO_NET_HDR_GSO_TCPV4, unix.VIRTIO_NET_HDR_GSO_TCPV6:
-		g.payload = g.l4 + int(frame[g.l4+12]>>4)*4
+		g.payload = g.l4 + max(20, int(frame[g.l4+12]>>4)*4)
 	case unix.VIRTIO_NET_HDR_GSO_UDP_L4:
 		g.udp, g.payload = true, g.l4+8
 	default:
 		return g, false
 	}
-	return g, g.payload >= g.l4+8 && g.payload < len(frame) && (!g.v6 || g.l4 >= g.l3+40)
+	return g, g.payload < len(frame) && (!g.v6 || g.l4 >= g.l3+40)
 }
 
 // finish makes the copied headers those of segment i, whose payload starts skipped bytes into the super-frame's.

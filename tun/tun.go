@@ -43,6 +43,19 @@ func (b Backend) String() string {
 	return fmt.Sprintf("backend(%d)", uint8(b))
 }
 
+// ParseBackend is the reverse of String; "" is Auto.
+func ParseBackend(s string) (Backend, error) {
+	switch s {
+	case "", "auto":
+		return Auto, nil
+	case "kernel":
+		return Kernel, nil
+	case "water":
+		return Water, nil
+	}
+	return Auto, fmt.Errorf("unknown tap backend %q: it is auto, kernel or water", s)
+}
+
 // Config says what TAP to open.
 type Config struct {
 	Name       string           // interface name, up to 15 bytes; may hold one %d; "" lets the kernel choose

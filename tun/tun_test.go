@@ -104,6 +104,33 @@ func address(name string) error {
 	})
 }
 
+// forget makes the kernel ask for farAddr by ARP.
+func forget(name string) error {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	link, err := h.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	return h.NeighDel(&netlink.Neigh{LinkIndex: link.Attrs().Index, IP: farAddr.AsSlice()})
+}
+
+func remove(name string) error {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	link, err := h.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	return h.LinkDel(link)
+}
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {

@@ -10,10 +10,9 @@ import (
 	"syscall"
 
 	"weave/internal/api"
-	"weave/internal/node"
 )
 
-// daemon runs the node in this process until it is stopped. Under a supervisor it writes the log file; otherwise, for
+// daemon runs node.Run in this process until it is stopped. Under a supervisor it writes the log file; otherwise, for
 // systemd and for looking on, it logs to stderr.
 func (inv *invocation) daemon(opts options, supervised bool) error {
 	place, instance := int64(lockOwner), ""
@@ -51,7 +50,7 @@ func (inv *invocation) daemon(opts options, supervised bool) error {
 	cfg := opts.node
 	cfg.Log, cfg.Instance = log, instance
 	log.Info("weave starts", "version", api.Version, "pid", os.Getpid(), "instance", instance)
-	if err := node.Run(ctx, cfg); err != nil {
+	if err := inv.runNode(ctx, cfg); err != nil {
 		log.Error("weave failed", "err", err)
 		return &exitError{codeFailed, ""}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"weave/internal/api"
+	"weave/internal/node"
 )
 
 // Exit codes that scripts know.
@@ -28,7 +30,15 @@ const notPresent = "weave container is not present. Have you launched it?"
 type invocation struct {
 	stdout, stderr io.Writer
 	dirs           dirs
+	runNode        runNode
+	resetNode      resetNode
 }
+
+// runNode is node.Run, resetNode is node.Reset.
+type (
+	runNode   func(ctx context.Context, cfg node.Config) error
+	resetNode func(ctx context.Context, stateDir, runDir string) error
+)
 
 // exitError ends the command with a code, and a text on stderr unless that is empty.
 type exitError struct {
@@ -101,7 +111,12 @@ func (inv *invocation) dispatch(ctx context.Context, args []string) error {
 func (inv *invocation) execute(ctx context.Context, v *cli.Command, args []string) error {
 	flags, positionals := sortArgs(v.Flags, args)
 	v.HideHelp = true
-	v.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return &usageError{err.Error()} }
+	v.OnUsageError = func(_ *cli.Context, err error, _ bool) error {
+		if errors.Is(err, flag.ErrHelp) {
+			return &usageError{}
+		}
+		return &usageError{err.Error()}
+	}
 	app := &cli.App{
 		Name:           "weave",
 		HideHelp:       true,

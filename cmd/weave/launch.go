@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -155,7 +156,7 @@ func (inv *invocation) startSupervisor(opts options, instance string) (*os.File,
 	ours, theirs := os.NewFile(uintptr(fds[0]), "link"), os.NewFile(uintptr(fds[1]), "link")
 	defer theirs.Close()
 	cmd := exec.Command(executable(), opts.arguments()...)
-	cmd.Args[0] = "weave"
+	cmd.Args[0] = filepath.Base(os.Args[0])
 	cmd.Dir = "/"
 	cmd.Env = inv.environment(opts, roleSupervisor, instance)
 	cmd.ExtraFiles = []*os.File{theirs}

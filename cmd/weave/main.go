@@ -4,16 +4,18 @@ import (
 	"context"
 	"os"
 	"os/signal"
+
+	"weave/internal/node"
 )
 
 func main() {
-	os.Exit(realMain())
+	os.Exit(mainWith(node.Run, node.Reset))
 }
 
-// realMain exists for the tests, whose test scripts run it under the name weave.
-func realMain() int {
+// mainWith is main for a given node; tests have one of their own.
+func mainWith(run runNode, reset resetNode) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	inv := invocation{stdout: os.Stdout, stderr: os.Stderr}
+	inv := invocation{stdout: os.Stdout, stderr: os.Stderr, runNode: run, resetNode: reset}
 	return inv.run(ctx, os.Args[1:])
 }

@@ -116,7 +116,7 @@ func (o options) check() error {
 		}
 	}
 	if cfg.Resume && len(cfg.Peers) > 0 {
-		return errors.New("You must not specify an initial peer list in conjunction with --resume") //nolint:staticcheck // known text
+		return &exitError{codeFailed, "You must not specify an initial peer list in conjunction with --resume"}
 	}
 	for _, peer := range cfg.Peers {
 		if _, _, err := api.ParseTarget(peer); err != nil {

@@ -11,7 +11,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"weave/internal/api"
-	"weave/internal/node"
 )
 
 const (
@@ -121,7 +120,7 @@ func (inv *invocation) reset(c *cli.Context) error {
 		return err
 	}
 	if inv.dirs.launched() || force {
-		if err := node.Reset(ctx, inv.dirs.state, inv.dirs.run); err != nil {
+		if err := inv.resetNode(ctx, inv.dirs.state, inv.dirs.run); err != nil {
 			return err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -41,7 +42,7 @@ const (
 type supervisor struct {
 	// command makes the process to run; again is true for every one but the first.
 	command   func(again bool) *exec.Cmd
-	link      io.Reader // from the launch command
+	ready     <-chan struct{} // closed when the launch has succeeded
 	noRestart bool
 	log       *slog.Logger
 	// now and after are the clock.
@@ -80,8 +81,10 @@ func (inv *invocation) superviseWith(opts options, link *os.File) error {
 		return err
 	}
 	instance := os.Getenv(envInstance)
+	ready := make(chan struct{})
+	go listen(link, ready, stop)
 	s := supervisor{
-		link: link, noRestart: opts.noRestart, log: log, now: time.Now, after: time.After,
+		ready: ready, noRestart: opts.noRestart, log: log, now: time.Now, after: time.After,
 		command: func(again bool) *exec.Cmd { return inv.daemonCommand(opts, again, instance) },
 	}
 	return s.run(ctx)
@@ -94,7 +97,7 @@ func (inv *invocation) daemonCommand(opts options, again bool, instance string) 
 		opts.node.Resume, opts.node.Peers = true, nil
 	}
 	cmd := exec.Command(executable(), opts.arguments()...)
-	cmd.Args[0] = "weave"
+	cmd.Args[0] = filepath.Base(os.Args[0])
 	cmd.Env = inv.environment(opts, roleDaemon, instance)
 	if f, err := os.OpenFile(inv.dirs.logPath(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600); err == nil {
 		cmd.Stderr = f // until the daemon has opened its log itself
@@ -104,10 +107,6 @@ func (inv *invocation) daemonCommand(opts options, again bool, instance string) 
 
 // run starts the daemon and watches it until it ends for good.
 func (s *supervisor) run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	ready := make(chan struct{})
-	go s.listen(ready, cancel)
 	delay := firstDelay
 	for again := false; ; again = true {
 		began := s.now()
@@ -115,7 +114,7 @@ func (s *supervisor) run(ctx context.Context) error {
 		switch {
 		case err == nil || ctx.Err() != nil:
 			return nil
-		case !isClosed(ready):
+		case !isClosed(s.ready):
 			return fmt.Errorf("supervisor: %w", err)
 		case s.noRestart:
 			s.log.Error("the daemon died; --no-restart was given", "err", err)
@@ -136,13 +135,13 @@ func (s *supervisor) run(ctx context.Context) error {
 
 // listen waits for the launch command to say that the daemon is ready. When it goes away without that, because
 // somebody interrupted it, nobody wants the daemon.
-func (s *supervisor) listen(ready chan<- struct{}, cancel context.CancelFunc) {
-	line, _ := bufio.NewReader(s.link).ReadString('\n')
+func listen(link io.Reader, ready chan<- struct{}, unwanted context.CancelFunc) {
+	line, _ := bufio.NewReader(link).ReadString('\n')
 	if strings.TrimSpace(line) == wordReady {
 		close(ready)
 		return
 	}
-	cancel()
+	unwanted()
 }
 
 // runProcess runs one process to its end, and ends it when ctx ends.

@@ -138,6 +138,6 @@ func (inv *invocation) version(c *cli.Context) error {
 
 // isAbsent tells that a daemon answered, but does not serve this.
 func isAbsent(err error) bool {
-	se, ok := err.(*api.StatusError) //nolint:errorlint // the client returns it bare
+	se, ok := err.(*api.StatusError) // the client returns it bare
 	return ok && se.Code == http.StatusNotFound
 }

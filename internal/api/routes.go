@@ -74,7 +74,7 @@ func (s *Server) writeRoutes() *http.ServeMux {
 func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
-			if p := recover(); p != nil && p != http.ErrAbortHandler { //nolint:errorlint // net/http compares so
+			if p := recover(); p != nil && p != http.ErrAbortHandler { // net/http compares so
 				s.cfg.Log.Error("request panicked", "method", r.Method, "path", r.URL.Path, "panic", p)
 				http.Error(w, "internal error; see the log", http.StatusInternalServerError)
 			}

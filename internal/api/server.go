@@ -151,7 +151,7 @@ func (s *Server) Run(ctx context.Context) error {
 	<-ctx.Done()
 	s.shutdown(abandon)
 	serving.Wait()
-	if cause := context.Cause(ctx); cause != ctx.Err() { //nolint:errorlint // identity: was it our own cause?
+	if cause := context.Cause(ctx); cause != ctx.Err() { // identity: was it our own cause?
 		return cause
 	}
 	return nil

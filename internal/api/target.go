@@ -18,12 +18,15 @@ type Resolver interface {
 // addresses stand in brackets when a port follows. The error's text is the one users know.
 func ParseTarget(target string) (host, port string, err error) {
 	invalid := fmt.Errorf("invalid peer name %q, should be host[:port]", target)
-	switch addr, ipErr := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(target, "["), "]")); {
-	case ipErr == nil && (addr.Is6() || !strings.HasPrefix(target, "[")):
+	bare, bracketed := target, false
+	if strings.HasPrefix(target, "[") && strings.HasSuffix(target, "]") {
+		bare, bracketed = target[1:len(target)-1], true
+	}
+	if addr, ok := parseIP(bare); ok && (addr.Is6() || !bracketed) {
 		return addr.String(), "", nil
-	case !strings.Contains(target, ":"):
-		host = target
-	default:
+	}
+	host = target
+	if strings.Contains(target, ":") {
 		if host, port, err = net.SplitHostPort(target); err != nil {
 			return "", "", invalid
 		}
@@ -44,7 +47,7 @@ func CheckTarget(ctx context.Context, resolver Resolver, target string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := netip.ParseAddr(host); err == nil {
+	if _, ok := parseIP(host); ok {
 		return nil
 	}
 	if resolver == nil {
@@ -56,16 +59,25 @@ func CheckTarget(ctx context.Context, resolver Resolver, target string) error {
 	return nil
 }
 
-// validHost accepts addresses (with an IPv6 zone) and anything that can be a host name, underscores included because
-// people use them. What cannot be one is refused before it reaches a resolver, a log or a terminal.
+// validHost accepts addresses and anything that can be a host name, underscores included because people use them. What
+// cannot be one is refused before it reaches a resolver, a log or a terminal.
 func validHost(host string) bool {
-	if _, err := netip.ParseAddr(host); err == nil {
+	if _, ok := parseIP(host); ok {
 		return true
 	}
-	if host == "" || len(host) > 253 || strings.Contains(host, "..") || host[0] == '-' || host[0] == '.' {
-		return false
-	}
-	for _, r := range host {
+	return len(host) <= 253 && !strings.Contains(host, "..") && host != "" && host[0] != '-' && host[0] != '.' &&
+		plain(host)
+}
+
+// parseIP reads an address; an IPv6 zone must look like the name of an interface.
+func parseIP(text string) (netip.Addr, bool) {
+	addr, err := netip.ParseAddr(text)
+	return addr, err == nil && plain(addr.Zone())
+}
+
+// plain tells whether text has only letters, digits, hyphens, dots and underscores.
+func plain(text string) bool {
+	for _, r := range text {
 		switch {
 		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-', r == '.', r == '_':
 		default:

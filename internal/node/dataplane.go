@@ -9,7 +9,6 @@ import (
 	"weave/peer/link"
 	"weave/peer/session"
 	"weave/stack"
-	"weave/tun"
 )
 
 // Ports of the switch. The bridge with its containers is one local port behind
@@ -95,6 +94,13 @@ type beat struct {
 	rtt  time.Duration
 }
 
+// tapQueue is a queue of a TAP; *tun.Queue is one.
+type tapQueue interface {
+	Read(buf []byte) (int, error)
+	TryRead(buf []byte) (int, error)
+	WriteV(parts [][]byte) error
+}
+
 // dataplane is what uplinks, downlinks and the session loop share. Everything
 // in it is immutable, atomic or a channel; no lock is taken per frame.
 type dataplane struct {
@@ -106,7 +112,7 @@ type dataplane struct {
 	counters counters
 
 	sockets [2]*link.Socket // IPv4, IPv6; nil where the host lacks the family
-	queues  []*tun.Queue
+	queues  []tapQueue
 
 	handshakes chan datagram
 	wants      chan stack.Port // peers that frames wait for

@@ -9,7 +9,6 @@ import (
 	"weave/peer/link"
 	"weave/peer/wire"
 	"weave/stack"
-	"weave/tun"
 )
 
 // receiveSlots is how many runs of datagrams one recvmmsg call takes; each
@@ -21,7 +20,7 @@ const receiveSlots = 16
 type downlink struct {
 	dp     *dataplane
 	recv   *link.Receiver
-	queue  *tun.Queue
+	queue  tapQueue
 	out    *output // answers to heartbeats
 	joiner *wire.Joiner
 	reply  []byte // the answer being written
@@ -31,7 +30,7 @@ type downlink struct {
 	table *table
 }
 
-func newDownlink(dp *dataplane, s *link.Socket, q *tun.Queue, plain bool, queue uint8) *downlink {
+func newDownlink(dp *dataplane, s *link.Socket, q tapQueue, plain bool, queue uint8) *downlink {
 	d := &downlink{dp: dp, recv: s.NewReceiver(receiveSlots), queue: q, out: newOutput(dp, replyArena, queue)}
 	d.joiner = wire.NewJoiner(d, plain)
 	return d

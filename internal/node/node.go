@@ -135,7 +135,9 @@ func (n *node) openHost(ctx context.Context) error {
 	if why := n.tap.Fallback(); why != nil {
 		n.log.Warn("the kernel refuses TAP offloads; going on slowly without", "err", why)
 	}
-	n.dp.queues = n.tap.Queues()
+	for _, q := range n.tap.Queues() {
+		n.dp.queues = append(n.dp.queues, q)
+	}
 	if err := n.host.AddUplink(n.tap.Name()); err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 
 	"weave/peer/wire"
 	"weave/stack"
-	"weave/tun"
 )
 
 const (
@@ -20,13 +19,13 @@ const (
 // all on one goroutine.
 type uplink struct {
 	dp    *dataplane
-	queue *tun.Queue
+	queue tapQueue
 	out   *output
 	buf   []byte
 	copy  []byte // of a packet that goes to several peers and would be cut in place
 }
 
-func newUplink(dp *dataplane, q *tun.Queue, queue uint8) *uplink {
+func newUplink(dp *dataplane, q tapQueue, queue uint8) *uplink {
 	return &uplink{
 		dp: dp, queue: q, out: newOutput(dp, bulkArena, queue),
 		buf: make([]byte, packetBuffer), copy: make([]byte, packetBuffer),

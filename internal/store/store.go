@@ -15,6 +15,7 @@ import (
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -80,8 +81,24 @@ func open(path string, timeout time.Duration) (*Store, error) {
 // truncated file faults; here both are just a file that cannot be used.
 func openFile(path string, timeout time.Duration) (db *bbolt.DB, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	var file *os.File
+	defer func() {
+		if err != nil && file != nil {
+			// After a panic nobody else does, and the mapping that stays behind would keep the lock (flock(2)).
+			_ = unix.Flock(int(file.Fd()), unix.LOCK_UN)
+			file.Close()
+		}
+	}()
 	defer recoverCorrupt(&err)
-	return bbolt.Open(path, 0o600, &bbolt.Options{Timeout: timeout, FreelistType: bbolt.FreelistMapType})
+	return bbolt.Open(path, 0o600, &bbolt.Options{
+		Timeout:      timeout,
+		FreelistType: bbolt.FreelistMapType,
+		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
+			var err error
+			file, err = os.OpenFile(name, flag, mode)
+			return file, err
+		},
+	})
 }
 
 func (s *Store) prepare(fresh bool) error {

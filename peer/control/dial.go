@@ -17,7 +17,11 @@ func ParseTarget(target string, port uint16) (host string, _ uint16, _ error) {
 	if target == "" || strings.ContainsAny(target, " \t\r\n/") {
 		return "", 0, malformed
 	}
-	if addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(target, "["), "]")); err == nil {
+	bare := target
+	if strings.HasPrefix(target, "[") && strings.HasSuffix(target, "]") {
+		bare = target[1 : len(target)-1]
+	}
+	if addr, err := netip.ParseAddr(bare); err == nil {
 		return addr.String(), port, nil
 	}
 	if !strings.Contains(target, ":") {

@@ -14,6 +14,29 @@ type mmsghdr struct {
 	len uint32
 }
 
+// slots are the arrays one call works on. Each header points at its iovec and
+// its name, so the arrays never move.
+type slots struct {
+	hdrs     []mmsghdr
+	iovs     []unix.Iovec
+	names    []sockaddr
+	controls []control
+}
+
+func newSlots(n int) slots {
+	s := slots{
+		hdrs: make([]mmsghdr, n), iovs: make([]unix.Iovec, n),
+		names: make([]sockaddr, n), controls: make([]control, n),
+	}
+	for i := range s.hdrs {
+		h := &s.hdrs[i].hdr
+		h.Iov = &s.iovs[i]
+		h.SetIovlen(1)
+		h.Name = (*byte)(unsafe.Pointer(&s.names[i]))
+	}
+	return s
+}
+
 // Control messages carry the segment size beside a run (cmsg(3), udp(7)):
 //
 //	 0                8       12      16

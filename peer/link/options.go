@@ -20,14 +20,14 @@ func (s *Socket) configure(fd int, cfg Config) error {
 			return fmt.Errorf("share port: %w", err)
 		}
 	}
-	s.rcv = setBuffer(fd, cfg.RecvBuffer, unix.SO_RCVBUF, unix.SO_RCVBUFFORCE)
-	s.snd = setBuffer(fd, cfg.SendBuffer, unix.SO_SNDBUF, unix.SO_SNDBUFFORCE)
+	s.granted.RecvBuffer = setBuffer(fd, cfg.RecvBuffer, unix.SO_RCVBUF, unix.SO_RCVBUFFORCE)
+	s.granted.SendBuffer = setBuffer(fd, cfg.SendBuffer, unix.SO_SNDBUF, unix.SO_SNDBUFFORCE)
 	if !cfg.DisableGSO {
 		_, err := unix.GetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_SEGMENT)
-		s.gso = err == nil
+		s.granted.GSO = err == nil
 	}
 	if !cfg.DisableGRO {
-		s.gro = unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) == nil
+		s.granted.GRO = unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) == nil
 	}
 	return nil
 }

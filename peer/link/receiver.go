@@ -15,17 +15,14 @@ const slotLen = 1 << 16
 // A Receiver reads batches of runs. It owns its buffers and belongs to one
 // goroutine.
 type Receiver struct {
-	sock     *Socket
-	data     []byte // slots × slotLen
-	hdrs     []mmsghdr
-	iovs     []unix.Iovec
-	names    []sockaddr
-	controls []control
-	runs     []run
-	used     int // slots the last call filled
-	zones    zones
-	read     func(fd uintptr) bool // made once, so that Receive does not allocate
-	errno    unix.Errno
+	sock  *Socket
+	data  []byte // slots × slotLen
+	slots slots
+	runs  []run
+	used  int // slots the last call filled
+	zones zones
+	read  func(fd uintptr) bool // made once, so that Receive does not allocate
+	errno unix.Errno
 }
 
 // run is one received run: the first len bytes of slot.
@@ -37,20 +34,12 @@ type run struct {
 // NewReceiver makes a Receiver of slots buffers of 64 KiB each; slots < 1 is
 // taken as 1.
 func (s *Socket) NewReceiver(slots int) *Receiver {
-	slots = max(slots, 1)
-	r := &Receiver{
-		sock: s, data: make([]byte, slots*slotLen), hdrs: make([]mmsghdr, slots),
-		iovs: make([]unix.Iovec, slots), names: make([]sockaddr, slots),
-		controls: make([]control, slots), runs: make([]run, 0, slots), used: slots,
-	}
-	for i := range r.hdrs {
-		r.iovs[i].Base = &r.data[i*slotLen]
-		r.iovs[i].SetLen(slotLen)
-		h := &r.hdrs[i].hdr
-		h.Iov = &r.iovs[i]
-		h.SetIovlen(1)
-		h.Name = (*byte)(unsafe.Pointer(&r.names[i]))
-		h.Control = (*byte)(unsafe.Pointer(&r.controls[i]))
+	n := max(slots, 1)
+	r := &Receiver{sock: s, data: make([]byte, n*slotLen), slots: newSlots(n), runs: make([]run, 0, n), used: n}
+	for i := range n {
+		r.slots.iovs[i].Base = &r.data[i*slotLen]
+		r.slots.iovs[i].SetLen(slotLen)
+		r.slots.hdrs[i].hdr.Control = (*byte)(unsafe.Pointer(&r.slots.controls[i]))
 	}
 	r.read = r.readFD
 	return r
@@ -91,12 +80,12 @@ func (r *Receiver) Message(i int) (from netip.AddrPort, data []byte, segment int
 // readFD makes one recvmmsg; false tells the poller to wait.
 func (r *Receiver) readFD(fd uintptr) bool {
 	for i := range r.used {
-		h := &r.hdrs[i].hdr
+		h := &r.slots.hdrs[i].hdr
 		h.Namelen = unix.SizeofSockaddrInet6
 		h.SetControllen(controlLen)
 		h.Flags = 0
 	}
-	r.used, r.errno = mmsg(unix.SYS_RECVMMSG, fd, r.hdrs)
+	r.used, r.errno = mmsg(unix.SYS_RECVMMSG, fd, r.slots.hdrs)
 	if r.errno != 0 {
 		r.used = 1 // the kernel may have touched the first header
 	}
@@ -108,11 +97,11 @@ func (r *Receiver) collect() {
 	r.runs = r.runs[:0]
 	var datagrams, bytes, bad uint64
 	for i := range r.used {
-		h := &r.hdrs[i]
-		m := run{from: r.names[i].addrPort(&r.zones), slot: i, len: int(h.len)}
+		h := &r.slots.hdrs[i]
+		m := run{from: r.slots.names[i].addrPort(&r.zones), slot: i, len: int(h.len)}
 		m.segment = m.len
-		if r.sock.gro {
-			if seg := r.controls[i].segment(int(h.hdr.Controllen)); seg > 0 && seg < m.len {
+		if r.sock.granted.GRO {
+			if seg := r.slots.controls[i].segment(int(h.hdr.Controllen)); seg > 0 && seg < m.len {
 				m.segment = seg
 			}
 		}

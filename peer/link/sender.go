@@ -28,21 +28,18 @@ const (
 // A Sender collects runs and sends them in batches. It belongs to one
 // goroutine.
 type Sender struct {
-	sock     *Socket
-	hdrs     []mmsghdr
-	iovs     []unix.Iovec
-	names    []sockaddr
-	controls []control
-	notes    []note
-	n, head  int // runs added, runs done
-	result   Result
-	refused  map[netip.AddrPort]time.Time // destinations without GSO, until when
-	plain    *Sender                      // sends what GSO was refused for
-	gso      bool
-	zones    zones
-	try      func(fd uintptr) // made once, so that Flush does not allocate; so is write
-	write    func(fd uintptr) bool
-	errno    unix.Errno
+	sock    *Socket
+	slots   slots
+	notes   []note
+	n, head int // runs added, runs done
+	result  Result
+	refused map[netip.AddrPort]time.Time // destinations without GSO, until when
+	plain   *Sender                      // sends what GSO was refused for
+	gso     bool
+	zones   zones
+	try     func(fd uintptr) // made once, so that Flush does not allocate; so is write
+	write   func(fd uintptr) bool
+	errno   unix.Errno
 }
 
 // note is what the kernel's arrays do not keep about a run.
@@ -72,19 +69,10 @@ type TooBig struct {
 
 // NewSender makes a Sender that hands up to slots runs to one system call;
 // slots < 1 is taken as 1.
-func (s *Socket) NewSender(slots int) *Sender { return s.newSender(max(slots, 1), s.gso) }
+func (s *Socket) NewSender(slots int) *Sender { return s.newSender(max(slots, 1), s.granted.GSO) }
 
-func (s *Socket) newSender(slots int, gso bool) *Sender {
-	x := &Sender{
-		sock: s, gso: gso, hdrs: make([]mmsghdr, slots), iovs: make([]unix.Iovec, slots),
-		names: make([]sockaddr, slots), controls: make([]control, slots), notes: make([]note, slots),
-	}
-	for i := range x.hdrs {
-		h := &x.hdrs[i].hdr
-		h.Iov = &x.iovs[i]
-		h.SetIovlen(1)
-		h.Name = (*byte)(unsafe.Pointer(&x.names[i]))
-	}
+func (s *Socket) newSender(n int, gso bool) *Sender {
+	x := &Sender{sock: s, gso: gso, slots: newSlots(n), notes: make([]note, n)}
 	x.try, x.write = x.tryFD, x.writeFD
 	return x
 }
@@ -115,25 +103,25 @@ func (x *Sender) Add(to netip.AddrPort, data []byte, segment int) {
 }
 
 func (x *Sender) add(to netip.AddrPort, data []byte, segment, count int) {
-	if x.n == len(x.hdrs) {
+	if x.n == len(x.slots.hdrs) {
 		x.drain()
 	}
 	i := x.n
-	namelen := x.names[i].put(to, x.sock.v6, &x.zones)
+	namelen := x.slots.names[i].put(to, x.sock.v6, &x.zones)
 	if namelen == 0 {
 		x.fail(count, unix.EAFNOSUPPORT)
 		return
 	}
 	x.notes[i] = note{to: to, data: data, segment: segment, count: count}
-	x.iovs[i].Base = unsafe.SliceData(data)
-	x.iovs[i].SetLen(len(data))
-	h := &x.hdrs[i].hdr
+	x.slots.iovs[i].Base = unsafe.SliceData(data)
+	x.slots.iovs[i].SetLen(len(data))
+	h := &x.slots.hdrs[i].hdr
 	h.Namelen = namelen
 	h.Control = nil
 	h.SetControllen(0)
 	if count > 1 {
-		h.Control = (*byte)(unsafe.Pointer(&x.controls[i]))
-		h.SetControllen(x.controls[i].putSegment(uint16(segment)))
+		h.Control = (*byte)(unsafe.Pointer(&x.slots.controls[i]))
+		h.SetControllen(x.slots.controls[i].putSegment(uint16(segment)))
 	}
 	x.n++
 }
@@ -192,7 +180,7 @@ func (x *Sender) writeFD(fd uintptr) bool {
 // run it cannot send; only when that is the first of the call is the error seen.
 func (x *Sender) tryFD(fd uintptr) {
 	var n int
-	n, x.errno = mmsg(unix.SYS_SENDMMSG, fd, x.hdrs[x.head:x.n])
+	n, x.errno = mmsg(unix.SYS_SENDMMSG, fd, x.slots.hdrs[x.head:x.n])
 	var datagrams, bytes uint64
 	for _, m := range x.notes[x.head : x.head+n] {
 		datagrams += uint64(m.count)

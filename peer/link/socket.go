@@ -35,12 +35,9 @@ type Socket struct {
 	raw  syscall.RawConn
 	bind netip.AddrPort // as bound, for PathMTU's probes
 	v6   bool
-	gso  bool
-	gro  bool
-	rcv  int
-	snd  int
 
-	count counters
+	granted Granted
+	count   counters
 }
 
 // Stats is a snapshot of a Socket. Counts are datagrams unless said otherwise
@@ -56,8 +53,13 @@ type Stats struct {
 	TooBig                  uint64 // not sent: larger than the path
 	Stalled                 uint64 // not sent: the send buffer stayed full
 	GSORefused              uint64 // runs the kernel would not cut: sent one by one
-	RecvBuffer, SendBuffer  int    // bytes granted by the kernel
-	GSO, GRO                bool   // offloads in use
+	Granted
+}
+
+// Granted is what the kernel let a Socket have.
+type Granted struct {
+	RecvBuffer, SendBuffer int  // bytes
+	GSO, GRO               bool // offloads in use
 }
 
 type counters struct {
@@ -95,9 +97,10 @@ func Listen(cfg Config) (*Socket, error) {
 		_ = s.conn.Close()
 		return nil, fmt.Errorf("listen %s: %w", cfg.Network, err)
 	}
-	if cfg.Log != nil && (s.rcv < cfg.RecvBuffer || s.snd < cfg.SendBuffer) {
+	if g := s.granted; cfg.Log != nil && (g.RecvBuffer < cfg.RecvBuffer || g.SendBuffer < cfg.SendBuffer) {
 		cfg.Log.Info("socket buffers smaller than wanted", "network", cfg.Network,
-			"receive", s.rcv, "receive_wanted", cfg.RecvBuffer, "send", s.snd, "send_wanted", cfg.SendBuffer)
+			"receive", g.RecvBuffer, "receive_wanted", cfg.RecvBuffer,
+			"send", g.SendBuffer, "send_wanted", cfg.SendBuffer)
 	}
 	return s, nil
 }
@@ -146,7 +149,7 @@ func (s *Socket) Stats() Stats {
 		Sent:      c.sent.Load(), SentBytes: c.sentBytes.Load(), SendCalls: c.sendCalls.Load(),
 		SendErrors: c.sendErrors.Load(), TooBig: c.tooBig.Load(), Stalled: c.stalled.Load(),
 		GSORefused: c.gsoRefused.Load(),
-		RecvBuffer: s.rcv, SendBuffer: s.snd, GSO: s.gso, GRO: s.gro,
+		Granted:    s.granted,
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/rand"
 	"net/netip"
-	"testing"
 	"time"
 )
 
@@ -16,9 +15,17 @@ var (
 	addrB = netip.MustParseAddrPort("[2001:db8::2]:6783")
 )
 
+// tb is what *testing.T and *rapid.T have in common.
+type tb interface {
+	Helper()
+	Fatal(...any)
+	Fatalf(string, ...any)
+	Errorf(string, ...any)
+}
+
 // end is a Machine with what a driver would hold: the receive indexes.
 type end struct {
-	t        *testing.T
+	t        tb
 	m        *Machine
 	addr     netip.AddrPort
 	now      time.Time
@@ -37,7 +44,7 @@ func privateKey(seed byte) (k [32]byte) {
 	return k
 }
 
-func newEnd(t *testing.T, seed byte, addr netip.AddrPort, cfg Config) *end {
+func newEnd(t tb, seed byte, addr netip.AddrPort, cfg Config) *end {
 	t.Helper()
 	if cfg.Rand == nil {
 		cfg.Rand = rand.Reader
@@ -51,7 +58,7 @@ func newEnd(t *testing.T, seed byte, addr netip.AddrPort, cfg Config) *end {
 }
 
 // newEnds are two ends that know each other.
-func newEnds(t *testing.T, suite Suite, cfg Config) (a, b *end) {
+func newEnds(t tb, suite Suite, cfg Config) (a, b *end) {
 	t.Helper()
 	a, b = newEnd(t, 1, addrA, cfg), newEnd(t, 101, addrB, cfg)
 	psk := [32]byte{7}

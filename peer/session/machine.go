@@ -2,6 +2,7 @@ package session
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -21,6 +22,25 @@ type Config struct {
 
 // Machine is the WireGuard protocol for one identity and all its peers. It is not safe for concurrent use; the Keys and
 // Keypairs it hands out are.
+//
+// For each peer two things go on, independent of each other. Our own attempt to get a keypair:
+//
+//	           Want, in use for 120 s, 15 s of silence, many messages
+//	┌────────┐ ─────────────────────────────────────────────────────► ┌───────────────────┐ ──┐ 5 s: send
+//	│  idle  │                                                        │ initiation sent,  │   │ another
+//	│        │ ◄───────────────────────────────────────────────────── │ handshake in hand │ ◄─┘
+//	└────────┘  message 2: Install as current, Keepalive              └───────────────────┘
+//	            the peer's attempt gave a keypair meanwhile             │       ▲
+//	            90 s: Failed                                            └───────┘
+//	                                                                     message 3: keep the cookie for the next one
+//
+// and answering the peer's, which leaves no state but the keypair:
+//
+//	message 1 ──► mac1? ──► under load: cookie? rate? ──► decrypts? ──► known, newer, not too soon? ──► message 2,
+//	                │ no              │ no: message 3         │ no                  │ no               Install as next
+//	                └─────────────────┴─────── Dropped ───────┴─────────────────────┘
+//
+// What becomes of keypairs is drawn above Keys.
 type Machine struct {
 	noise   noiseSide
 	public  PublicKey
@@ -37,8 +57,11 @@ type Machine struct {
 	closed  bool
 }
 
-// New makes a Machine without peers. Errors: the private key is not one.
+// New makes a Machine without peers. Errors: no source of randomness, or the private key is not one.
 func New(cfg Config) (*Machine, error) {
+	if cfg.Rand == nil {
+		return nil, errors.New("session: no source of randomness")
+	}
 	side, err := newNoiseSide(cfg.Private, cfg.Rand)
 	if err != nil {
 		return nil, fmt.Errorf("session: private key: %w", err)
@@ -119,7 +142,9 @@ func (m *Machine) Close() {
 
 // addPeer also refuses keys of low order here, so that a Diffie-Hellman with the key can never fail later.
 func (t turn) addPeer(in AddPeer) {
-	if _, err := curve25519.X25519(t.m.noise.static.Private, in.Key[:]); err != nil || in.Key == t.m.public || !in.Suite.known() {
+	shared, err := curve25519.X25519(t.m.noise.static.Private, in.Key[:])
+	clear(shared)
+	if err != nil || in.Key == t.m.public || !in.Suite.known() {
 		t.e.drop(noAddress, DropBadPeer)
 		return
 	}

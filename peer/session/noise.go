@@ -23,13 +23,13 @@ type transport struct {
 
 // handshake is one side of one Noise_IKpsk2 exchange, from message 1 to the keys. It is used once and wiped.
 type handshake struct {
-	state *noise.HandshakeState
-	suite Suite
+	state   *noise.HandshakeState
+	suite   Suite
+	residue *residue
 }
 
 // noiseSide is what both sides of a handshake need.
 type noiseSide struct {
-	suite  noise.CipherSuite
 	static noise.DHKey
 	rand   io.Reader
 }
@@ -39,17 +39,15 @@ func newNoiseSide(private [32]byte, rand io.Reader) (noiseSide, error) {
 	if err != nil {
 		return noiseSide{}, err
 	}
-	return noiseSide{
-		suite:  noise.NewCipherSuite(noise.DH25519, noise.CipherChaChaPoly, noise.HashBLAKE2s),
-		static: noise.DHKey{Private: append([]byte(nil), private[:]...), Public: public},
-		rand:   rand,
-	}, nil
+	return noiseSide{static: noise.DHKey{Private: append([]byte(nil), private[:]...), Public: public}, rand: rand}, nil
 }
 
 // begin prepares either side. An initiator knows the peer and the pre-shared key, a responder will learn them.
 func (n noiseSide) begin(suite Suite, prologue []byte, peer *PublicKey, psk *[32]byte) (*handshake, error) {
+	left := &residue{}
 	cfg := noise.Config{
-		CipherSuite: n.suite, Random: n.rand, Pattern: noise.HandshakeIK, Initiator: peer != nil,
+		CipherSuite: noise.NewCipherSuite(left, left, noise.HashBLAKE2s),
+		Random:      n.rand, Pattern: noise.HandshakeIK, Initiator: peer != nil,
 		Prologue: prologue, PresharedKeyPlacement: pskPlacement, StaticKeypair: n.static,
 	}
 	if peer != nil {
@@ -60,7 +58,7 @@ func (n noiseSide) begin(suite Suite, prologue []byte, peer *PublicKey, psk *[32
 	if err != nil {
 		return nil, err
 	}
-	return &handshake{state: state, suite: suite}, nil
+	return &handshake{state: state, suite: suite, residue: left}, nil
 }
 
 // initiate appends the Noise part of message 1 to a message.
@@ -97,11 +95,14 @@ func (h *handshake) respond(msg []byte, psk *[32]byte) ([]byte, *transport, erro
 func (h *handshake) finish(msg []byte) (*transport, error) {
 	// The library does not roll back when a Diffie-Hellman fails, which a low-order ephemeral key brings about
 	// (RFC 7748, section 6.1). Such keys fail with every private key, so try it before the state is touched.
-	if _, err := curve25519.X25519(h.state.LocalEphemeral().Private, msg[:32]); err != nil {
+	kept := *h.residue
+	if _, err := h.residue.DH(h.state.LocalEphemeral().Private, msg[:32]); err != nil {
+		h.residue.wipeBack(kept)
 		return nil, errHandshake
 	}
 	_, fromInitiator, fromResponder, err := h.state.ReadMessage(nil, msg)
 	if err != nil || fromInitiator == nil {
+		h.residue.wipeBack(kept)
 		return nil, errHandshake
 	}
 	return takeKeys(fromInitiator, fromResponder), nil
@@ -109,38 +110,26 @@ func (h *handshake) finish(msg []byte) (*transport, error) {
 
 func takeKeys(send, receive *noise.CipherState) *transport {
 	t := &transport{send: send.UnsafeKey(), receive: receive.UnsafeKey()}
-	for _, s := range [...]*noise.CipherState{send, receive} {
-		wipeNoiseCipher(reflect.ValueOf(s.Cipher()))
-		*s = noise.CipherState{}
-	}
+	*send, *receive = noise.CipherState{}, noise.CipherState{} // their ciphers are in the residue
 	return t
 }
 
-// wipe zeroes what the handshake knows: chaining key, ephemeral key, pre-shared key, ciphers. The library has no
-// call for it and keeps these in unexported fields; the static key is the Machine's and stays. Copies that the
-// library's hash functions left on the heap are beyond reach.
+// wipe zeroes what the handshake knows. The library has no call for it and keeps its chaining key and the pre-shared
+// key in unexported fields; the static key is the Machine's and stays. Copies that hash functions left on the heap are
+// beyond reach.
 func (h *handshake) wipe() {
 	if h == nil || h.state == nil {
 		return
 	}
-	clear(h.state.LocalEphemeral().Private)
+	h.residue.wipe()
 	state := reflect.ValueOf(h.state).Elem()
 	wipeBytes(state.FieldByName("psk"))
 	symmetric := state.FieldByName("ss")
 	for _, name := range [...]string{"ck", "h", "prevCK", "prevH"} {
 		wipeBytes(symmetric.FieldByName(name))
 	}
-	if c := symmetric.FieldByName("CipherState").FieldByName("c"); !c.IsNil() {
-		wipeNoiseCipher(c.Elem())
-	}
 	*h.state = noise.HandshakeState{}
 	h.state = nil
-}
-
-// wipeNoiseCipher zeroes the AEAD inside the library's aeadCipher struct.
-func wipeNoiseCipher(c reflect.Value) {
-	aead := c.Field(0).Elem()
-	clear(unsafe.Slice((*byte)(aead.UnsafePointer()), aead.Type().Elem().Size()))
 }
 
 func wipeBytes(b reflect.Value) {

@@ -3,6 +3,9 @@ package wire
 // Headroom is how many bytes a caller keeps free in front of a packet it gives to a Cutter.
 const Headroom = 32
 
+// maxLimit is more than any packet needs, in bytes; a larger limit means nothing.
+const maxLimit = MaxPacket + segmentLen
+
 // Cutter turns packets into plaintexts of data messages without copying payload. One goroutine, one packet at a time:
 //
 //	            Start                Next: true               Next: false
@@ -46,7 +49,7 @@ func (c *Cutter) Start(buf []byte, limit int) Fault {
 		return FaultLong
 	}
 	packet := buf[Headroom:]
-	c.buf = buf
+	c.buf, limit = buf, max(0, min(limit, maxLimit))
 	if IsSuper(packet) {
 		return c.startSuper(packet, limit)
 	}

@@ -67,19 +67,28 @@ func (h *Host) apply(ctx context.Context, a runtime.Attachment, seen runtime.See
 	a.Target.ID = inside.id
 	a.Addresses = runtime.Add(seen.Addresses, a.Addresses)
 	tolerate := func(s runtime.Step, err error) string {
-		if s.Op != runtime.AddAddress || !noIPv6(s.Prefix, err) || !slices.ContainsFunc(a.Addresses, is4) {
+		if s.Op != runtime.AddAddress || is4(s.Prefix) || !slices.ContainsFunc(a.Addresses, is4) {
 			return ""
 		}
-		return fmt.Sprintf("IPv6 is switched off in %s (%v): address %s was not added", a.Target, err, s.Prefix)
+		switch {
+		case a.MTU < minIPv6MTU:
+			return fmt.Sprintf("address %s was not added: IPv6 needs an MTU of %d, %s has %d", s.Prefix, minIPv6MTU, a.Target, a.MTU)
+		case noIPv6(err):
+			return fmt.Sprintf("address %s was not added: IPv6 is switched off in %s (%v)", s.Prefix, a.Target, err)
+		}
+		return ""
 	}
 	return h.perform(ctx, runtime.Plan(a, h.cfg.Bridge, seen), inside, tolerate)
 }
 
 func is4(p netip.Prefix) bool { return p.Addr().Is4() }
 
+// minIPv6MTU is what every link that carries IPv6 has at least (RFC 8200, section 5), in bytes.
+const minIPv6MTU = 1280
+
 // noIPv6 tells the kernel's answers where IPv6 is switched off (EACCES) or left out of the kernel.
-func noIPv6(p netip.Prefix, err error) bool {
-	return p.Addr().Is6() && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP))
+func noIPv6(err error) bool {
+	return errors.Is(err, unix.EACCES) || errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP)
 }
 
 // Detach removes the addresses; nil stands for all. With the last one the interface goes. What is not there is no error.

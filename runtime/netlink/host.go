@@ -16,6 +16,8 @@ import (
 
 var (
 	// ErrHostNamespace reports a target that is the host's own network namespace.
+	//
+	//lint:ignore ST1005 scripts look for these two lines, as Weave Net wrote them
 	ErrHostNamespace = errors.New("Container is running in the host network namespace, and therefore cannot be\n" +
 		"connected to weave - perhaps the container was started with --net=host")
 	// ErrNoBridge reports that the bridge is not there; the error's text says which.
@@ -162,7 +164,7 @@ func (h *Host) Reset() error {
 		name := l.Attrs().Name
 		ours := l.Type() == "veth" && strings.HasPrefix(name, runtime.HostPrefix) ||
 			l.Type() == "bridge" && name == h.cfg.Bridge ||
-			l.Type() == "tuntap" && name == h.uplink && name != ""
+			l.Type() == "tuntap" && (name == h.uplink || strings.HasPrefix(name, runtime.HostPrefix))
 		if !ours {
 			continue
 		}

@@ -95,7 +95,14 @@ func (h *Host) createBridge(s runtime.Step) error {
 	if !s.MAC.IsZero() {
 		b.HardwareAddr = s.MAC[:]
 	}
-	return h.space.LinkAdd(b)
+	if err := h.space.LinkAdd(b); err != nil {
+		return err
+	}
+	// An MTU set after creation stays; otherwise the bridge would follow the smallest of its ports.
+	if err := h.space.LinkSetMTU(b, s.MTU); err != nil {
+		return errors.Join(err, h.delete(s.Link))
+	}
+	return nil
 }
 
 // createVeth makes the inner end where it belongs, so that it is never seen anywhere else.

@@ -1,0 +1,468 @@
+package peer
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"weave/peer/wire"
+)
+
+var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// bench is one Mesh under test with a hand-driven clock. Everything around it
+// is played by the test.
+type bench struct {
+	t    *testing.T
+	m    *Mesh
+	now  time.Time
+	view *View
+	fx   Effects // of the last step
+	all  Effects // of all steps
+}
+
+func testConfig(b byte) Config {
+	return Config{
+		Identity: testIdentity(b), Name: Name{2, 5: b}, Nickname: fmt.Sprintf("host%d", b), UID: uint64(b) + 100,
+		Port: 6783, Rand: rand.NewPCG(uint64(b), 1),
+	}
+}
+
+func newBench(t *testing.T, cfg Config) *bench {
+	t.Helper()
+	b := &bench{t: t, m: NewMesh(cfg), now: epoch}
+	b.step(Tick{})
+	return b
+}
+
+func (b *bench) step(in Input) Effects {
+	b.t.Helper()
+	b.fx = b.m.Step(b.now, in)
+	if err := b.m.Check(); err != nil {
+		b.t.Fatalf("after %T: %v", in, err)
+	}
+	if at := b.m.Deadline(); at.IsZero() || !at.After(b.now) {
+		b.t.Fatalf("after %T at %s: deadline %s", in, b.now, at)
+	}
+	if b.fx.Publish != nil {
+		b.view = b.fx.Publish
+	}
+	b.all.Save = append(b.all.Save, b.fx.Save...)
+	b.all.Send = append(b.all.Send, b.fx.Send...)
+	b.all.Dial = append(b.all.Dial, b.fx.Dial...)
+	b.all.Close = append(b.all.Close, b.fx.Close...)
+	b.all.Events = append(b.all.Events, b.fx.Events...)
+	return b.fx
+}
+
+// run lets time pass, stepping at each deadline.
+func (b *bench) run(d time.Duration) {
+	b.t.Helper()
+	end := b.now.Add(d)
+	for at := b.m.Deadline(); !at.After(end); at = b.m.Deadline() {
+		b.now = at
+		b.step(Tick{})
+	}
+	b.now = end
+}
+
+// remote is a peer played by the test.
+type remote struct {
+	id     Identity
+	record Record
+}
+
+func newRemote(b byte) *remote {
+	id := testIdentity(b)
+	return &remote{id: id, record: Record{
+		Name: Name{2, 5: b}, Nickname: fmt.Sprintf("host%d", b), Key: id.PublicKey(), UID: uint64(b) + 100,
+		Version: 1, Port: 6783,
+	}}
+}
+
+func (r *remote) addr() netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, r.record.Name[5]}), 6783)
+}
+
+func (r *remote) hello(tiebreak uint64) *wire.Control {
+	return &wire.Control{Kind: &wire.Control_Hello{Hello: &wire.Hello{
+		MinVersion: 1, MaxVersion: 1, Record: r.id.SignRecord(r.record).Wire(), Tiebreak: tiebreak,
+	}}}
+}
+
+func (r *remote) publish(links ...byte) *wire.Control {
+	r.record.Version++
+	r.record.Links = nil
+	for _, l := range links {
+		r.record.Links = append(r.record.Links, Link{Peer: Name{2, 5: l}, Established: true, Address: fmt.Sprintf("192.0.2.%d:6783", l), Outbound: true})
+	}
+	return records(r.id.SignRecord(r.record))
+}
+
+func records(all ...Signed) *wire.Control {
+	var out wire.Records
+	for _, s := range all {
+		out.Records = append(out.Records, s.Wire())
+	}
+	return &wire.Control{Kind: &wire.Control_Records{Records: &out}}
+}
+
+// up brings a connection as far as Noise does.
+func (b *bench) up(c ConnID, r *remote, dialled string) {
+	b.t.Helper()
+	b.step(ConnUp{Conn: c, Dialled: dialled, Remote: r.addr(), Static: r.id.X25519Public()})
+}
+
+// join brings a connection to joined.
+func (b *bench) join(c ConnID, r *remote, dialled string) {
+	b.t.Helper()
+	b.up(c, r, dialled)
+	b.step(Received{Conn: c, Message: r.hello(0)})
+}
+
+func (b *bench) conn(address string) ConnView {
+	for _, c := range b.view.Connections {
+		if c.Address == address {
+			return c
+		}
+	}
+	return ConnView{}
+}
+
+func (b *bench) dialled(address string) int {
+	n := 0
+	for _, d := range b.all.Dial {
+		if d.Address == address {
+			n++
+		}
+	}
+	return n
+}
+
+func (b *bench) closed(c ConnID) string {
+	for _, x := range b.all.Close {
+		if x.Conn == c {
+			return x.Reason
+		}
+	}
+	return ""
+}
+
+func TestConnectionStates(t *testing.T) {
+	b := newBench(t, testConfig(1))
+	r := newRemote(2)
+	const addr = "192.0.2.2:6783"
+	b.step(Connect{Targets: []string{"192.0.2.2"}})
+	if c := b.conn(addr); c.State != StateConnecting || c.Info != "" || !c.Outbound || b.dialled(addr) != 1 {
+		t.Fatalf("dialled: %+v", c)
+	}
+	b.step(DialFailed{Address: addr, Reason: "connection refused"})
+	if c := b.conn(addr); c.State != StateFailed || c.Info != "connection refused, retry: "+c.Retry.String() {
+		t.Fatalf("refused: %+v", c)
+	}
+	b.run(3 * time.Second)
+	if c := b.conn(addr); c.State != StateRetrying || c.Info != "connection refused" || b.dialled(addr) != 2 {
+		t.Fatalf("again: %+v", c)
+	}
+	b.join(1, r, addr)
+	if c := b.conn(addr); c.State != StatePending || c.Peer != r.record.Name || c.Info != "none   02:00:00:00:00:02(host2)" {
+		t.Fatalf("joined: %+v", c)
+	}
+	b.step(PathChanged{Peer: r.record.Name, Up: true, RTT: 900 * time.Microsecond, Overlay: "sleeve", MTU: 1400})
+	if c := b.conn(addr); c.State != StateEstablished || c.Info != "sleeve 02:00:00:00:00:02(host2)" || c.Attrs.MTU != 1400 {
+		t.Fatalf("established: %+v", c)
+	}
+	b.run(100 * time.Millisecond)
+	if l := b.view.Self.Connections; len(l) != 1 || !l[0].Established || l[0].RTT != 900*time.Microsecond || l[0].Address != addr {
+		t.Fatalf("own record: %+v", l)
+	}
+	b.step(Received{Conn: 1, Message: r.publish(1)})
+	b.run(100 * time.Millisecond)
+	if via := b.view.UnicastRoutes[r.record.Name]; via != r.record.Name {
+		t.Fatalf("route via %s", via)
+	}
+	b.step(PathChanged{Peer: r.record.Name, Overlay: "sleeve"})
+	if c := b.conn(addr); c.State != StatePending {
+		t.Fatalf("path lost: %+v", c)
+	}
+	b.step(ConnDown{Conn: 1, Reason: "EOF"})
+	if c := b.conn(addr); c.State != StateFailed || !strings.HasPrefix(c.Info, "EOF, retry: ") || len(b.view.Neighbours) != 0 {
+		t.Fatalf("lost: %+v", c)
+	}
+}
+
+func TestEncryptedInfo(t *testing.T) {
+	cfg := testConfig(1)
+	cfg.Password = true
+	b := newBench(t, cfg)
+	b.join(1, newRemote(2), "")
+	b.step(PathChanged{Peer: Name{2, 5: 2}, Up: true, Overlay: "sleeve"})
+	if c := b.view.Connections[0]; c.Info != "encrypted   sleeve 02:00:00:00:00:02(host2)" || c.Outbound {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestConnectToOurself(t *testing.T) {
+	b := newBench(t, testConfig(1))
+	const addr = "192.0.2.1:6783"
+	b.step(Connect{Targets: []string{addr}})
+	self := newRemote(1)
+	b.up(1, self, addr)
+	b.up(2, self, "")
+	b.step(Received{Conn: 1, Message: self.hello(0)})
+	b.step(Received{Conn: 2, Message: self.hello(0)})
+	if c := b.conn(addr); c.State != StateFailed || c.Info != "cannot connect to ourself, retry: never" {
+		t.Fatalf("%+v", c)
+	}
+	b.run(time.Hour)
+	if n := b.dialled(addr); n != 1 {
+		t.Errorf("dialled %d times", n)
+	}
+	b.step(Connect{Targets: []string{addr}})
+	if n := b.dialled(addr); n != 2 {
+		t.Errorf("an explicit connect must dial once more: %d", n)
+	}
+}
+
+func TestNamesCollision(t *testing.T) {
+	b := newBench(t, testConfig(1))
+	r := newRemote(2)
+	r.record.Name = Name{2, 5: 1}
+	b.step(Connect{Targets: []string{"192.0.2.1"}})
+	b.join(1, r, "192.0.2.1:6783")
+	want := `local "02:00:00:00:00:01(host1)" and remote "02:00:00:00:00:01(host2)" peer names collision`
+	if c := b.conn("192.0.2.1:6783"); c.Info != want+", retry: never" || b.closed(1) != want {
+		t.Fatalf("%+v", c)
+	}
+	b.run(time.Hour)
+	if n := b.dialled("192.0.2.1:6783"); n != 1 {
+		t.Errorf("dialled %d times", n)
+	}
+	if b.m.pinned(r.record.Name) != testIdentity(1).PublicKey() {
+		t.Error("our own pin was changed")
+	}
+}
+
+func (m *Mesh) pinned(n Name) PublicKey { return m.topo.pins[n] }
+
+func TestPinnedKey(t *testing.T) {
+	cfg := testConfig(1)
+	cfg.Pins = map[Name]PublicKey{{2, 5: 2}: testIdentity(7).PublicKey()}
+	b := newBench(t, cfg)
+	r := newRemote(2)
+	b.step(Connect{Targets: []string{"192.0.2.2"}})
+	b.join(1, r, "192.0.2.2:6783")
+	want := "peer 02:00:00:00:00:02(host2) shows another key than the one known under its name"
+	if c := b.conn("192.0.2.2:6783"); c.State != StateFailed || !strings.HasPrefix(c.Info, want) || b.m.Counters().KeyConflicts != 1 {
+		t.Fatalf("%+v", c)
+	}
+	if !slices.ContainsFunc(b.all.Events, func(e Event) bool { return e.Level == LevelWarn && e.Text == want }) {
+		t.Error("no event")
+	}
+	b.step(Unpin{Names: []Name{r.record.Name}})
+	b.join(2, r, "192.0.2.2:6783")
+	if len(b.view.Neighbours) != 1 {
+		t.Error("refused after unpin")
+	}
+	if s := b.all.Save[len(b.all.Save)-1]; b.m.pinned(r.record.Name) != r.record.Key {
+		t.Errorf("not pinned anew; last save %+v", s)
+	}
+}
+
+func TestForgedRecordsHarmNobody(t *testing.T) {
+	b := newBench(t, testConfig(1))
+	liar, victim := newRemote(2), newRemote(3)
+	b.join(1, liar, "")
+	b.step(Received{Conn: 1, Message: records(victim.id.SignRecord(victim.record))})
+	b.step(Received{Conn: 1, Message: liar.publish(1, 3)})
+	b.run(time.Second)
+	forged := victim.record
+	forged.Version, forged.Nickname = 99, "forged"
+	forged.Key = liar.record.Key // signed properly, but not by the pinned key
+	b.step(Received{Conn: 1, Message: records(liar.id.SignRecord(forged))})
+	forged.Key = victim.record.Key // the right key, but the signature is the liar's
+	b.step(Received{Conn: 1, Message: records(liar.id.SignRecord(forged))})
+	b.run(time.Second)
+	for _, p := range b.view.Peers {
+		if p.Nickname == "forged" {
+			t.Error("forged record accepted")
+		}
+	}
+	c := b.m.Counters()
+	if c.KeyConflicts != 1 || c.BadSignatures != 1 || len(b.view.Peers) != 3 || len(b.view.Neighbours) != 1 {
+		t.Errorf("%+v, %d peers", c, len(b.view.Peers))
+	}
+}
+
+func TestHelloIsVerified(t *testing.T) {
+	b := newBench(t, testConfig(1))
+	r := newRemote(2)
+	b.step(ConnUp{Conn: 1, Remote: r.addr(), Static: testIdentity(3).X25519Public()})
+	b.step(Received{Conn: 1, Message: r.hello(0)})
+	if b.closed(1) != textNoKey {
+		t.Errorf("another's record: %q", b.closed(1))
+	}
+	b.up(2, r, "")
+	h := r.hello(0)
+	h.GetHello().MinVersion, h.GetHello().MaxVersion = 3, 4
+	b.step(Received{Conn: 2, Message: h})
+	if want := "incompatible protocol versions (ours 1..2, theirs 3..4)"; b.closed(2) != want {
+		t.Errorf("version: %q", b.closed(2))
+	}
+	b.up(3, r, "")
+	b.step(Received{Conn: 3, Message: &wire.Control{Kind: &wire.Control_Digest{}}})
+	b.run(9 * time.Second)
+	if b.closed(3) != "" {
+		t.Errorf("closed early: %q", b.closed(3))
+	}
+	b.run(2 * time.Second)
+	if b.closed(3) != "no hello within 10s" {
+		t.Errorf("silent: %q", b.closed(3))
+	}
+}
+
+func TestDuplicates(t *testing.T) {
+	const oldSum, low, high = 1 << 40, 1 << 20, 1 << 60
+	for _, tc := range []struct {
+		what      string
+		sum       uint64
+		wait      time.Duration
+		restarted bool
+		survivor  ConnID
+	}{
+		{"higher sum loses", high, 0, false, 1},
+		{"lower sum wins", low, 0, false, 2},
+		{"restarted peer wins", high, 0, true, 2},
+		{"an old connection is stale", high, replaceAge, false, 2},
+	} {
+		t.Run(tc.what, func(t *testing.T) {
+			b := newBench(t, testConfig(1))
+			r := newRemote(2)
+			b.greetWithSum(1, r, oldSum)
+			b.run(tc.wait)
+			if tc.restarted {
+				r.record.UID++
+			}
+			b.greetWithSum(2, r, tc.sum)
+			if n := b.view.Neighbours; len(n) != 1 || n[0].Conn != tc.survivor {
+				t.Fatalf("%+v", n)
+			}
+			if loser := b.closed(3 - tc.survivor); loser == "" {
+				t.Error("the other was not closed")
+			}
+		})
+	}
+}
+
+func (b *bench) greetWithSum(c ConnID, r *remote, sum uint64) {
+	b.t.Helper()
+	b.up(c, r, "")
+	b.step(Received{Conn: c, Message: r.hello(sum - b.m.conns.byID[c].tiebreak)})
+}
+
+func TestRestartedPeerIsPendingUntilItsPathIsUpAgain(t *testing.T) {
+	b := newBench(t, testConfig(1))
+	r := newRemote(2)
+	up := PathChanged{Peer: r.record.Name, Up: true, Overlay: "sleeve"}
+	b.join(1, r, "")
+	b.step(up)
+	r.record.UID++
+	b.join(2, r, "")
+	if c := b.view.Connections[0]; c.State != StatePending {
+		t.Fatalf("%+v", c)
+	}
+	b.step(up)
+	if c := b.view.Connections[0]; c.State != StateEstablished {
+		t.Fatalf("%+v", c)
+	}
+}
+
+func TestConnLimit(t *testing.T) {
+	cfg := testConfig(1)
+	cfg.ConnLimit = 1
+	b := newBench(t, cfg)
+	b.join(1, newRemote(2), "")
+	b.join(2, newRemote(3), "")
+	if b.closed(2) != "Connection limit reached (1)" || b.closed(1) != "" {
+		t.Errorf("closed: %q, %q", b.closed(1), b.closed(2))
+	}
+	b.step(Connect{Targets: []string{"192.0.2.9"}})
+	if c := b.conn("192.0.2.9:6783"); len(b.all.Dial) != 0 || !strings.HasPrefix(c.Info, "Connection limit reached (1), retry: ") {
+		t.Errorf("%+v", c)
+	}
+	b.step(ConnDown{Conn: 1})
+	b.run(3 * time.Second)
+	if b.dialled("192.0.2.9:6783") == 0 {
+		t.Error("not dialled when there was room")
+	}
+}
+
+func TestPublishesAboveWhatTheNetworkHolds(t *testing.T) {
+	b := newBench(t, testConfig(1))
+	b.join(1, newRemote(2), "")
+	old := newRemote(1)
+	old.record.UID, old.record.Version = 55, 5000
+	b.step(Received{Conn: 1, Message: records(old.id.SignRecord(old.record))})
+	b.run(200 * time.Millisecond)
+	if v := b.view.Self.Version; v <= 5000 || b.view.Self.UID != 101 {
+		t.Errorf("version %d", v)
+	}
+	// A second process with our key outbids us each time: we slow down.
+	before := b.m.own.version
+	for range 600 {
+		old.record.Version = b.m.own.version + 1
+		b.step(Received{Conn: 1, Message: records(old.id.SignRecord(old.record))})
+		b.run(100 * time.Millisecond)
+	}
+	if rounds := (b.m.own.version - before) / 2; rounds > 10 {
+		t.Errorf("%d rounds in a minute", rounds)
+	}
+}
+
+func TestVersionsOutliveARestart(t *testing.T) {
+	b := newBench(t, testConfig(1))
+	b.join(1, newRemote(2), "")
+	b.run(time.Second)
+	var saved Saved
+	for _, s := range b.all.Save {
+		if err := saved.Restore(s.Key, s.Value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if saved.Version < b.m.own.version || saved.Pins[Name{2, 5: 2}] != newRemote(2).record.Key {
+		t.Errorf("%+v", saved)
+	}
+	if !slices.Equal(saved.Addresses, []string{"192.0.2.2:6783"}) {
+		t.Errorf("address book: %v", saved.Addresses)
+	}
+	cfg := testConfig(1)
+	cfg.Version, cfg.Pins, cfg.KnownAddresses = saved.Version, saved.Pins, saved.Addresses
+	again := newBench(t, cfg)
+	if again.m.own.version <= b.m.own.version || again.dialled("192.0.2.2:6783") != 1 {
+		t.Errorf("version %d after %d", again.m.own.version, b.m.own.version)
+	}
+}
+
+func TestPathJitterMakesNoVersions(t *testing.T) {
+	b := newBench(t, testConfig(1))
+	b.join(1, newRemote(2), "")
+	b.step(PathChanged{Peer: Name{2, 5: 2}, Up: true, RTT: 10 * time.Millisecond})
+	b.run(time.Second)
+	before := b.m.own.version
+	for i := range 50 {
+		b.step(PathChanged{Peer: Name{2, 5: 2}, Up: true, RTT: 10*time.Millisecond + time.Duration(i%5-2)*time.Millisecond})
+		b.run(time.Second)
+	}
+	if b.m.own.version != before {
+		t.Errorf("%d new versions", b.m.own.version-before)
+	}
+	b.step(PathChanged{Peer: Name{2, 5: 2}, Up: true, RTT: 30 * time.Millisecond})
+	b.run(time.Second)
+	if b.m.own.version != before+1 {
+		t.Errorf("%d new versions after a real change", b.m.own.version-before)
+	}
+}

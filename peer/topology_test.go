@@ -1,0 +1,221 @@
+package peer
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// recordPool signs a few competing records of a few peers once, because
+// signing is what costs.
+func recordPool() []Signed {
+	var pool []Signed
+	for p := range byte(4) {
+		for _, version := range []uint64{1, 2} {
+			for _, uid := range []uint64{1, 2} {
+				for _, nick := range []string{"a", "b"} {
+					id := testIdentity(p)
+					pool = append(pool, id.SignRecord(Record{
+						Name: Name{2, 0, 0, 0, 0, p}, Key: id.PublicKey(), Version: version, UID: uid, Nickname: nick,
+					}))
+				}
+			}
+		}
+	}
+	return pool
+}
+
+func equalTopologies(a, b *Topology) bool {
+	return slices.EqualFunc(a.Snapshot(), b.Snapshot(), func(x, y Signed) bool { return x.Compare(y) == 0 })
+}
+
+func TestMergeLaws(t *testing.T) {
+	pool := recordPool()
+	rapid.Check(t, func(t *rapid.T) {
+		draw := func(label string) []Signed {
+			return rapid.SliceOfN(rapid.SampledFrom(pool), 0, 12).Draw(t, label)
+		}
+		x, y, z := draw("x"), draw("y"), draw("z")
+		merged := func(deltas ...[]Signed) *Topology {
+			var m Topology
+			for _, d := range deltas {
+				if _, err := m.Merge(d); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return &m
+		}
+		if !equalTopologies(merged(x, y), merged(y, x)) {
+			t.Fatal("not commutative")
+		}
+		if !equalTopologies(merged(merged(x, y).Snapshot(), z), merged(x, merged(y, z).Snapshot())) {
+			t.Fatal("not associative")
+		}
+		once := merged(x)
+		before := once.Snapshot()
+		news, err := once.Merge(before)
+		if err != nil || len(news) != 0 || !equalTopologies(once, merged(x, x)) {
+			t.Fatalf("not idempotent: %d news, %v", len(news), err)
+		}
+		// News are exactly what changed.
+		news, _ = once.Merge(y)
+		if !equalTopologies(once, merged(before, news)) {
+			t.Fatal("news do not carry the whole change")
+		}
+	})
+}
+
+func TestMergeRefusesUnverified(t *testing.T) {
+	s := testIdentity(1).SignRecord(goldenRecord())
+	parsed, err := parseSigned(s.Wire())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m Topology
+	if news, err := m.Merge([]Signed{parsed}); err == nil || len(news) != 0 || m.Len() != 0 {
+		t.Errorf("news %v, err %v", news, err)
+	}
+}
+
+// drawRecords makes records of n peers with random links; a link may be known
+// to one end only, or not be established at one.
+func drawRecords(t *rapid.T, n int) []Signed {
+	out := make([]Signed, n)
+	for i := range out {
+		out[i].Record.Name = Name{2, 0, 0, 0, 0, byte(i)}
+		for j := range n {
+			if i != j && rapid.IntRange(0, 3).Draw(t, fmt.Sprintf("link %d-%d", i, j)) > 1 {
+				out[i].Record.Links = append(out[i].Record.Links, Link{
+					Peer:        Name{2, 0, 0, 0, 0, byte(j)},
+					Established: rapid.IntRange(0, 5).Draw(t, "established") > 0,
+					RTT:         time.Duration(rapid.IntRange(0, 3).Draw(t, "rtt")) * time.Millisecond,
+				})
+			}
+		}
+	}
+	return out
+}
+
+const never = time.Duration(1) << 60
+
+// floydWarshall is the oracle: all distances over links both ends confirm.
+func floydWarshall(records []Signed) [][]time.Duration {
+	n := len(records)
+	rtt := func(i, j int) time.Duration {
+		for _, l := range records[i].Record.Links {
+			if l.Peer == records[j].Record.Name && l.Established {
+				return l.RTT
+			}
+		}
+		return never
+	}
+	d := make([][]time.Duration, n)
+	for i := range d {
+		d[i] = make([]time.Duration, n)
+		for j := range d[i] {
+			d[i][j] = never
+			if a, b := rtt(i, j), rtt(j, i); i == j {
+				d[i][j] = 0
+			} else if a != never && b != never {
+				d[i][j] = (a+b)/2 + hopCost
+			}
+		}
+	}
+	for k := range n {
+		for i := range n {
+			for j := range n {
+				d[i][j] = min(d[i][j], d[i][k]+d[k][j])
+			}
+		}
+	}
+	return d
+}
+
+func TestRoutesAreShortestAndLoopFree(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(1, 9).Draw(t, "n")
+		records := drawRecords(t, n)
+		g := dataGraph(records)
+		want := floydWarshall(records)
+		all := make([]routes, n)
+		for i := range n {
+			all[i] = g.routesFrom(records[i].Record.Name)
+			tree := g.shortest(i)
+			for j := range n {
+				if reached := tree.parent[j] >= 0; reached != (want[i][j] < never) || reached && tree.dist[j] != want[i][j] {
+					t.Fatalf("distance %d-%d: %v, want %v", i, j, tree.dist[j], want[i][j])
+				}
+			}
+		}
+		for i := range n {
+			for j := range n {
+				checkUnicast(t, records, all, want, i, j)
+			}
+			checkBroadcast(t, records, all, want, i)
+		}
+	})
+}
+
+// checkUnicast follows the route hop by hop: each hop must come nearer.
+func checkUnicast(t *rapid.T, records []Signed, all []routes, want [][]time.Duration, from, to int) {
+	for at := from; at != to; {
+		via, ok := all[at].unicast[records[to].Record.Name]
+		if ok != (want[at][to] < never) {
+			t.Fatalf("route %d-%d: %v", at, to, ok)
+		}
+		if !ok {
+			return
+		}
+		next := int(via[5])
+		if want[next][to] >= want[at][to] || want[at][next] >= never {
+			t.Fatalf("route %d-%d via %d comes no nearer", at, to, next)
+		}
+		at = next
+	}
+}
+
+// checkBroadcast floods from one peer: all it can reach get it once.
+func checkBroadcast(t *rapid.T, records []Signed, all []routes, want [][]time.Duration, from int) {
+	got := make([]int, len(records))
+	queue := []int{from}
+	for len(queue) > 0 {
+		at := queue[0]
+		queue = queue[1:]
+		if got[at]++; got[at] > 1 {
+			t.Fatalf("broadcast of %d arrives twice at %d", from, at)
+		}
+		for _, next := range all[at].broadcast[records[from].Record.Name] {
+			queue = append(queue, int(next[5]))
+		}
+	}
+	for j := range records {
+		if (got[j] == 1) != (want[from][j] < never) {
+			t.Fatalf("broadcast of %d arrives %d times at %d", from, got[j], j)
+		}
+	}
+}
+
+func TestReachableFollowsWhoIsListed(t *testing.T) {
+	var topo Topology
+	add := func(n byte, links ...byte) {
+		id := testIdentity(n)
+		r := Record{Name: Name{2, 5: n}, Key: id.PublicKey(), Version: 1}
+		for _, l := range links {
+			r.Links = append(r.Links, Link{Peer: Name{2, 5: l}})
+		}
+		if _, err := topo.Merge([]Signed{id.SignRecord(r)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(1, 2)
+	add(2, 1, 3)
+	add(3, 9) // 9 has no record
+	add(4, 1) // lists us, nobody lists it: dead
+	reach := topo.reachable([]Name{{2, 5: 1}})
+	if len(reach) != 3 || reach[Name{2, 5: 4}] || reach[Name{2, 5: 9}] {
+		t.Errorf("reachable: %v", reach)
+	}
+}
