@@ -108,7 +108,7 @@ func (h *Host) Complaints() []string {
 // listens on the control port.
 func (h *Host) DaemonPID() (int, error) {
 	for _, pid := range h.PIDs() {
-		if listensOn(pid, 6783) {
+		if Listening(pid, 6783) {
 			return pid, nil
 		}
 	}

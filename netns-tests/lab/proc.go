@@ -59,8 +59,8 @@ func childrenOf(pid int) []int {
 	return kids
 }
 
-// listensOn tells whether the process holds a listening TCP socket on the port.
-func listensOn(pid, port int) bool {
+// Listening tells whether the process holds a listening TCP socket on the port.
+func Listening(pid, port int) bool {
 	held := map[string]bool{}
 	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 	for _, fd := range fds {
