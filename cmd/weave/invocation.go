@@ -109,7 +109,10 @@ func (inv *invocation) dispatch(ctx context.Context, args []string) error {
 // execute has the cli package parse one verb's arguments and call its action. We choose the verb, the help and the
 // exit code ourselves: they are older than that package.
 func (inv *invocation) execute(ctx context.Context, v *cli.Command, args []string) error {
-	flags, positionals := sortArgs(v.Flags, args)
+	flags, positionals, err := sortArgs(v.Flags, args)
+	if err != nil {
+		return err
+	}
 	v.HideHelp = true
 	v.OnUsageError = func(_ *cli.Context, err error, _ bool) error {
 		if errors.Is(err, flag.ErrHelp) {
@@ -171,24 +174,27 @@ func (inv *invocation) warn(format string, args ...any) {
 
 // sortArgs puts flags before positionals, because the flag parser stops at the first positional and people write
 // `weave launch HOST --password x`. Everything after "--" is positional.
-func sortArgs(known []cli.Flag, args []string) (flags, positionals []string) {
+func sortArgs(known []cli.Flag, args []string) (flags, positionals []string, err error) {
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
 		switch {
 		case arg == "--":
-			return flags, append(positionals, args[i+1:]...)
+			return flags, append(positionals, args[i+1:]...), nil
 		case len(arg) < 2 || arg[0] != '-':
 			positionals = append(positionals, arg)
 		default:
 			flags = append(flags, arg)
 			name := strings.TrimLeft(arg, "-")
-			if takesValue(known, name) && i+1 < len(args) {
-				i++
-				flags = append(flags, args[i])
+			if !takesValue(known, name) {
+				continue
 			}
+			if i++; i == len(args) {
+				return nil, nil, &usageError{"flag needs an argument: -" + name}
+			}
+			flags = append(flags, args[i])
 		}
 	}
-	return flags, positionals
+	return flags, positionals, nil
 }
 
 // takesValue tells whether the flag called name, as written, uses up the next argument.

@@ -117,11 +117,11 @@ func (inv *invocation) background(ctx context.Context, opts options) error {
 			if !inv.answers(ctx, instance) {
 				continue
 			}
-			if _, err := io.WriteString(link, wordReady+"\n"); err != nil {
-				return &exitError{codeFailed, hasDied}
+			_, _ = io.WriteString(link, wordReady+"\n") // a failure shows in the answer
+			if word := <-verdict; word != wordWatching {
+				return inv.died(strings.TrimPrefix(word, wordDied), logStart)
 			}
-			fmt.Fprintln(inv.stdout, instance)
-			return nil
+			return inv.print(instance+"\n", nil)
 		}
 	}
 }

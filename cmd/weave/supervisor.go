@@ -18,9 +18,10 @@ import (
 
 // The words on the link between the launch command and the supervisor, one a line.
 const (
-	wordReady  = "ready"  // launch → supervisor: the daemon answered; from now on it is worth starting again
-	wordLocked = "locked" // supervisor → launch: another supervisor or daemon holds the lock
-	wordDied   = "died"   // supervisor → launch: the daemon ended before it was ready; so do I
+	wordReady    = "ready"    // launch → supervisor: the daemon answered; from now on it is worth starting again
+	wordWatching = "watching" // supervisor → launch: understood
+	wordLocked   = "locked"   // supervisor → launch: another supervisor or daemon holds the lock
+	wordDied     = "died"     // supervisor → launch: the daemon ended before it was ready, and why; so do I
 )
 
 const (
@@ -135,10 +136,11 @@ func (s *supervisor) run(ctx context.Context) error {
 
 // listen waits for the launch command to say that the daemon is ready. When it goes away without that, because
 // somebody interrupted it, nobody wants the daemon.
-func listen(link io.Reader, ready chan<- struct{}, unwanted context.CancelFunc) {
+func listen(link io.ReadWriter, ready chan<- struct{}, unwanted context.CancelFunc) {
 	line, _ := bufio.NewReader(link).ReadString('\n')
 	if strings.TrimSpace(line) == wordReady {
 		close(ready)
+		_, _ = io.WriteString(link, wordWatching+"\n") // if it is gone by now it has no use for the answer
 		return
 	}
 	unwanted()

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"weave/internal/api"
+	"weave/internal/node"
+)
+
+// fakeNode stands for internal/node as a whole: a daemon that has an API, a state file, and no network.
+type fakeNode struct {
+	mu       sync.Mutex
+	cfg      node.Config
+	attached []api.Container
+	stop     context.CancelFunc
+}
+
+// runFakeNode is node.Run. It fails at once for the nickname "fails" and never gets ready for "unready".
+func runFakeNode(ctx context.Context, cfg node.Config) error {
+	if cfg.Nickname == "fails" {
+		return errors.New("told to fail")
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	n := &fakeNode{cfg: cfg, stop: stop}
+	if err := os.WriteFile(filepath.Join(cfg.StateDir, stateFile), nil, 0o600); err != nil {
+		return err
+	}
+	s, err := api.Listen(api.Config{
+		Socket: filepath.Join(cfg.RunDir, api.SocketName), HTTPAddr: cfg.HTTPAddr, StatusAddr: cfg.StatusAddr,
+		Instance: cfg.Instance, Log: cfg.Log,
+	}, api.Backends{Reporter: n, Peers: n, Attacher: n, Lifecycle: n})
+	if err != nil {
+		return err
+	}
+	return s.Run(ctx)
+}
+
+// resetFakeNode is node.Reset.
+func resetFakeNode(_ context.Context, stateDir, _ string) error {
+	return os.Remove(filepath.Join(stateDir, stateFile))
+}
+
+func (n *fakeNode) Report() api.Report {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	r := api.Report{Ready: n.cfg.Nickname != "unready", Version: api.Version}
+	r.Router.Mesh = api.Mesh{
+		Protocol: "weave", ProtocolMinVersion: 1, ProtocolMaxVersion: 1, Encryption: n.cfg.Password != "",
+		PeerDiscovery: !n.cfg.NoDiscovery, Name: n.cfg.Name, NickName: n.cfg.Nickname, Port: n.cfg.Port,
+		Targets: n.cfg.Peers,
+	}
+	if n.cfg.Resume {
+		r.Router.Targets = []string{"resumed"}
+	}
+	if n.cfg.Host.IsValid() {
+		r.Router.Interface = n.cfg.Host.String()
+	}
+	return r
+}
+
+func (n *fakeNode) Connect(_ context.Context, targets []string, replace bool) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if replace {
+		n.cfg.Peers = nil
+	}
+	n.cfg.Peers = append(n.cfg.Peers, targets...)
+	return nil
+}
+
+func (n *fakeNode) Forget(context.Context, []string) error { return nil }
+
+func (n *fakeNode) Attach(_ context.Context, req api.AttachRequest) (api.AttachReply, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch req.Target {
+	case "dead":
+		return api.AttachReply{}, api.BadRequest("Container dead died")
+	case "absent":
+		return api.AttachReply{}, &api.StatusError{Code: http.StatusNotFound, Text: "nobody sees this"}
+	}
+	n.attached = append(n.attached, api.Container{
+		ID: req.Target, MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Addresses: req.Addresses,
+	})
+	return api.AttachReply{Addresses: req.Addresses}, nil
+}
+
+func (n *fakeNode) Detach(_ context.Context, req api.AttachRequest) (api.AttachReply, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.attached = nil
+	return api.AttachReply{Addresses: req.Addresses}, nil
+}
+
+func (n *fakeNode) Containers(_ context.Context, names []string) ([]api.Container, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(names) > 0 && names[0] == "other" {
+		return nil, nil
+	}
+	return n.attached, nil
+}
+
+func (n *fakeNode) Stop() { n.stop() }
+
+func (n *fakeNode) Reset(context.Context) error {
+	return os.Remove(filepath.Join(n.cfg.StateDir, stateFile))
+}
