@@ -24,7 +24,12 @@ const (
 	codeNoDaemon = 7 // nobody answers
 )
 
-const notPresent = "weave container is not present. Have you launched it?"
+// What Weave Net said when nobody answered, by why; "container" is the daemon to its users.
+const (
+	notPresent = "weave container is not present. Have you launched it?"
+	stopped    = "weave container is not running."
+	restarting = "weave container is restarting."
+)
 
 // invocation is one run of the command.
 type invocation struct {
@@ -69,7 +74,7 @@ func (inv *invocation) run(ctx context.Context, args []string) int {
 		fmt.Fprint(inv.stderr, usageText)
 		return codeFailed
 	}
-	code, text := outcome(err)
+	code, text := inv.outcome(err)
 	if text != "" {
 		fmt.Fprintln(inv.stderr, text)
 	}
@@ -135,7 +140,7 @@ func (inv *invocation) execute(ctx context.Context, v *cli.Command, args []strin
 }
 
 // outcome maps an error to what Weave Net's users know: the exit code and the text on stderr.
-func outcome(err error) (code int, text string) {
+func (inv *invocation) outcome(err error) (code int, text string) {
 	if err == nil {
 		return 0, ""
 	}
@@ -149,9 +154,22 @@ func outcome(err error) (code int, text string) {
 		return codeFailed, e.Text
 	}
 	if errors.Is(err, api.ErrNotRunning) {
-		return codeNoDaemon, notPresent
+		return codeNoDaemon, inv.absence()
 	}
 	return codeFailed, err.Error()
+}
+
+// absence says in what way there is no daemon: a supervisor is about to start one again, one was stopped, or none was
+// launched since the last reset.
+func (inv *invocation) absence() string {
+	holders, err := lockHolders(inv.dirs.lockPath())
+	switch {
+	case err == nil && len(holders) > 0:
+		return restarting
+	case inv.dirs.launched():
+		return stopped
+	}
+	return notPresent
 }
 
 // client makes a client for the daemon of our run directory.

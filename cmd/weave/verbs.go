@@ -55,7 +55,7 @@ func (inv *invocation) status(c *cli.Context) error {
 		}
 		return inv.print(text, nil)
 	}
-	code, message := outcome(err)
+	code, message := inv.outcome(err)
 	if code == codeNotFound && sub != "" {
 		return &usageError{"Invalid 'weave status' sub-command: " + sub}
 	}
@@ -75,7 +75,7 @@ func (inv *invocation) report(c *cli.Context) error {
 // ps prints nothing where no daemon was launched: nothing is attached then.
 func (inv *invocation) ps(c *cli.Context) error {
 	text, err := inv.client().Containers(c.Context, c.Args().Slice())
-	if code, _ := outcome(err); code == codeNoDaemon && !inv.dirs.launched() {
+	if code, _ := inv.outcome(err); code == codeNoDaemon && !inv.dirs.launched() {
 		return nil
 	}
 	return inv.print(text, err)
