@@ -169,7 +169,7 @@ func (p *pair) inject(msg []byte) {
 	p.bind.in <- packet{endpoint(addrA), bytes.Clone(msg)}
 }
 
-// next handles messages from the device until a data message with a payload comes, and returns both as it came and
+// nextData handles messages from the device until a data message with a payload comes, and returns both as it came and
 // opened. A nil keypair for it is fatal.
 func (p *pair) nextData() (raw, plaintext []byte) {
 	p.t.Helper()

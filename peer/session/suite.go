@@ -19,7 +19,7 @@ const (
 	// SuiteWireGuard is WireGuard to the letter: ChaCha20-Poly1305 (RFC 8439).
 	SuiteWireGuard Suite = 0
 	// SuiteAESGCM is the same handshake under a prologue of its own, with AES-256-GCM (NIST SP 800-38D) for data.
-	// Twice as fast where the processor has AES instructions, slow and not constant in time where it has not.
+	// Faster where the processor has AES instructions, slow and not constant in time where it has not.
 	SuiteAESGCM Suite = 1
 )
 
