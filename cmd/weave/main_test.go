@@ -16,12 +16,16 @@ import (
 // TestMain lets test scripts, and the processes the program starts, run this binary under three names: weave is the
 // program, weave-fake the program around a fake node, helper what tests need another process for.
 func TestMain(m *testing.M) {
+	os.Setenv("GORACE", noExitPause)
 	testscript.Main(m, map[string]func(){
 		"weave":      main,
 		"weave-fake": func() { os.Exit(mainWith(runFakeNode, resetFakeNode)) },
 		"helper":     helperMain,
 	})
 }
+
+// noExitPause spares each process the second that the race detector waits at its end.
+const noExitPause = "atexit_sleep_ms=0"
 
 // TestScript runs the transcripts. Beside testscript's own commands they have:
 //
@@ -44,6 +48,7 @@ func TestScript(t *testing.T) {
 				return err
 			}
 			env.Defer(func() { os.RemoveAll(run) })
+			env.Setenv("GORACE", noExitPause)
 			env.Setenv("WEAVE_STATE_DIR", filepath.Join(env.WorkDir, "state"))
 			env.Setenv("WEAVE_RUN_DIR", run)
 			env.Setenv("WEAVE_HTTP_ADDR", filepath.Join(run, "http"))

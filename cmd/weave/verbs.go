@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -138,6 +139,6 @@ func (inv *invocation) version(c *cli.Context) error {
 
 // isAbsent tells that a daemon answered, but does not serve this.
 func isAbsent(err error) bool {
-	se, ok := err.(*api.StatusError) // the client returns it bare
+	se, ok := errors.AsType[*api.StatusError](err)
 	return ok && se.Code == http.StatusNotFound
 }
