@@ -50,6 +50,9 @@ func converged(w *sim.Network) func() error {
 func TestFullMeshFromOneSeed(t *testing.T) {
 	for _, n := range []int{1, 2, 3, 10, 50} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			if n > 10 && testing.Short() {
+				t.Skip("a minute under the race detector")
+			}
 			w := start(t, sim.Config{Seed: uint64(n), Spread: 20 * time.Millisecond}, n)
 			took := mustReach(t, w, time.Minute, converged(w))
 			s := w.Stats
