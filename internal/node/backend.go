@@ -59,7 +59,8 @@ func (n *node) Reset(context.Context) error {
 // Reset removes what a daemon that does not run left behind: interfaces, the
 // state file, the socket. Nothing there is fine.
 func Reset(_ context.Context, stateDir, runDir string) error {
-	h, err := netlink.Open(netlink.Config{Uplink: tapName}, nil)
+	names := interfacesOf(stateDir)
+	h, err := netlink.Open(netlink.Config{Bridge: names.bridge, Uplink: names.tap}, nil)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"weave/peer"
 	"weave/peer/control"
 	"weave/peer/link"
+	"weave/runtime"
 )
 
 // socketBuffer is asked for on each UDP socket, in bytes: two super-frames'
@@ -82,7 +83,7 @@ func (n *node) candidates() []string {
 	}
 	var out []string
 	for _, i := range ifaces {
-		if i.Flags&net.FlagUp == 0 || i.Name == "weave" || strings.HasPrefix(i.Name, "vethwe") {
+		if i.Flags&net.FlagUp == 0 || strings.HasPrefix(i.Name, bridgeName) || strings.HasPrefix(i.Name, runtime.HostPrefix) {
 			continue
 		}
 		addrs, err := i.Addrs()

@@ -9,7 +9,6 @@ import (
 	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
-	goruntime "runtime"
 	"sync/atomic"
 	"time"
 
@@ -25,9 +24,6 @@ import (
 	"weave/stack"
 	"weave/tun"
 )
-
-// tapName is the uplink's name on the host: a port of the bridge.
-const tapName = "vethwe-tap"
 
 // node is a running daemon. Run makes one; its methods are what the API asks for.
 type node struct {
@@ -117,19 +113,11 @@ func (n *node) openData() error {
 	return nil
 }
 
-// openHost makes the bridge, the TAP and what attachments lack.
+// openHost makes the TAP, the bridge and what attachments lack. The TAP comes
+// first: holding it, no other daemon has this bridge.
 func (n *node) openHost(ctx context.Context) error {
-	mac := n.memory.name[:]
-	var err error
-	n.host, err = netlink.Open(netlink.Config{MAC: mac, MTU: n.cfg.MTU}, n.log.With("part", "netlink"))
+	names, err := n.openTap()
 	if err != nil {
-		return err
-	}
-	if err := n.host.EnsureBridge(); err != nil {
-		return err
-	}
-	queues := max(1, min(4, goruntime.NumCPU()/2))
-	if n.tap, err = tun.Open(tun.Config{Name: tapName, Queues: queues, MTU: n.cfg.MTU, LeaveDown: true}); err != nil {
 		return err
 	}
 	if why := n.tap.Fallback(); why != nil {
@@ -137,6 +125,15 @@ func (n *node) openHost(ctx context.Context) error {
 	}
 	for _, q := range n.tap.Queues() {
 		n.dp.queues = append(n.dp.queues, q)
+	}
+	n.host, err = netlink.Open(netlink.Config{
+		Bridge: names.bridge, MAC: n.memory.name[:], MTU: n.cfg.MTU,
+	}, n.log.With("part", "netlink"))
+	if err != nil {
+		return err
+	}
+	if err := n.host.EnsureBridge(); err != nil {
+		return err
 	}
 	if err := n.host.AddUplink(n.tap.Name()); err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 const (
 	keySeed          = "identity/seed" // 32 bytes
 	keyName          = "identity/name" // six bytes
+	keySlot          = "slot"          // a digit, see interfaces
 	keyRunning       = "running"       // there while the daemon runs: found at a start, the last one crashed
 	keyLaunchPeers   = "launch/peers"  // the peers that launch was given, one a line
 	meshPrefix       = "mesh/"
