@@ -46,6 +46,9 @@ func (inv *invocation) ensureStopped(ctx context.Context) (bool, error) {
 	if e, ok := errors.AsType[*api.StatusError](err); ok {
 		return true, e // it answers, but not to us
 	}
+	if errors.Is(err, os.ErrPermission) {
+		return true, err
+	}
 	holders, lockErr := lockHolders(inv.dirs.lockPath())
 	if lockErr != nil {
 		return false, lockErr

@@ -149,6 +149,9 @@ func (c *Client) send(req *http.Request) (string, error) {
 		if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED) {
 			return "", ErrNotRunning
 		}
+		if errors.Is(err, syscall.EACCES) {
+			return "", fmt.Errorf("weave serves only the user who launched it, and root: %w", err)
+		}
 		return "", err
 	}
 	defer resp.Body.Close()
