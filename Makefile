@@ -16,7 +16,6 @@ build: ## the static binary bin/weave
 	CGO_ENABLED=0 $(GO) build -tags $(TAGS) -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/weave
 
 demo: build ## three hosts and six containers on this machine, under a minute
-	@scripts/tools.sh
 	@WEAVE_BIN=$(BIN) $(GO) run ./netns-tests/demo
 
 test: ## everything, with the race detector; ends with "N passed, N failed, N skipped"
@@ -26,6 +25,7 @@ lint: ## gofumpt, go vet with and without the tag, staticcheck
 	@GO=$(GO) GOFUMPT=$(GOFUMPT) STATICCHECK=$(STATICCHECK) scripts/lint.sh
 
 bench: build ## weave beside raw veth and wireguard-go; writes docs/performance.md
+	@scripts/tools.sh iperf3
 	CGO_ENABLED=0 $(GO) build -o bin/wireguard-contender ./bench/wireguard
 	WEAVE_BIN=$(BIN) WIREGUARD_BIN=bin/wireguard-contender $(GO) run ./bench -write docs/performance.md $(BENCH)
 

@@ -84,44 +84,53 @@ func TestTargetsAsTyped(t *testing.T) {
 	matches(t, h, []string{"connections"}, `(?m)^-> 10\.99\.0\.8:6783        (failed|retrying) +\S.*, retry: \d{4}-\d\d-\d\d .*$`)
 }
 
+// reportJSON names what scripts read from `weave report`.
+type reportJSON struct {
+	Ready   bool
+	Version string
+	Router  struct {
+		Protocol, Name, NickName string
+		Encryption               bool
+		Port                     int
+		Peers                    []struct {
+			Name, NickName string
+			UID            uint64
+			Connections    []struct {
+				Name, NickName, Address string
+				Outbound, Established   bool
+			}
+		}
+		UnicastRoutes   []struct{ Dest, Via string }
+		BroadcastRoutes []struct {
+			Source string
+			Via    []string
+		}
+		Connections []struct {
+			Address     string
+			Outbound    bool
+			State, Info string
+			Attrs       map[string]any
+		}
+		Targets []string
+	}
+}
+
 func TestReport(t *testing.T) {
 	l := mesh(t, lab.Config{Hosts: 2})
 	h := l.Hosts[0]
-	text := run(t, h, "report")
-	var report struct {
-		Ready   bool
-		Version string
-		Router  struct {
-			Protocol, Name, NickName string
-			Encryption               bool
-			Port                     int
-			Peers                    []struct {
-				Name, NickName string
-				UID            uint64
-				Connections    []struct {
-					Name, NickName, Address string
-					Outbound, Established   bool
-				}
-			}
-			UnicastRoutes   []struct{ Dest, Via string }
-			BroadcastRoutes []struct {
-				Source string
-				Via    []string
-			}
-			Connections []struct {
-				Address     string
-				Outbound    bool
-				State, Info string
-				Attrs       map[string]any
-			}
-			Targets []string
+	var text string
+	var report reportJSON
+	eventually(t, soon, func() error { // routes need both ends' word
+		text = run(t, h, "report")
+		report = reportJSON{}
+		must(t, json.Unmarshal([]byte(text), &report))
+		r := report.Router
+		if !report.Ready || r.Port != 6783 || len(r.Peers) != 2 || len(r.Connections) != 1 || len(r.UnicastRoutes) != 2 || len(r.BroadcastRoutes) == 0 {
+			return fmt.Errorf("report: %s", text)
 		}
-	}
-	must(t, json.Unmarshal([]byte(text), &report))
+		return nil
+	})
 	r := report.Router
-	if !report.Ready || r.Port != 6783 || len(r.Peers) != 2 || len(r.Connections) != 1 || len(r.UnicastRoutes) != 2 || len(r.BroadcastRoutes) == 0 {
-		t.Errorf("report: %s", text)
-	}
 	if !strings.HasPrefix(text, "{\n    \"") {
 		t.Errorf("the JSON is not indented by 4: %.40q", text)
 	}

@@ -29,7 +29,7 @@ for tool in "$GOFUMPT" "$STATICCHECK"; do
   fi
 done
 
-mapfile -t files < <(git ls-files --cached --others --exclude-standard '*.go' | grep -v '\.pb\.go$')
+mapfile -t files < <(find . -name '*.go' -not -path './.*' -not -name '*.pb.go')
 step gofumpt "bin/gofumpt-${GOFUMPT##*@}" -l "${files[@]}"
 step "go vet" "$GO" vet ./...
 step "go vet -tags remote" "$GO" vet -tags remote ./...

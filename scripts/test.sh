@@ -8,7 +8,7 @@ GO=${GO:-go}
 cd "$(dirname "$0")/.."
 export PATH=$PATH:/usr/sbin:/sbin
 
-scripts/tools.sh || exit 1
+scripts/tools.sh nft ip || exit 1
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
 chmod 755 "$tmp"

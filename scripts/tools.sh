@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# tools.sh: make sure that the programs the namespace tests call are there.
+# tools.sh TOOL…: make sure that these programs are there.
 # As root the missing ones are installed; as a user they are named.
 set -euo pipefail
 
-declare -A package=([nft]=nftables [sleep]=coreutils [setpriv]=util-linux [unshare]=util-linux)
+declare -A package=([nft]=nftables [ip]=iproute2 [iperf3]=iperf3)
 missing=()
 PATH=$PATH:/usr/sbin:/sbin
-for tool in "${!package[@]}"; do
+for tool in "$@"; do
   command -v "$tool" >/dev/null || missing+=("${package[$tool]}")
 done
 if [ ${#missing[@]} -eq 0 ]; then

@@ -84,9 +84,10 @@ func (s *summary) fail(k key, e event) {
 		name = name[:i]
 	}
 	s.failed[key{k.Package, ""}] = true
-	if !below {
-		s.counts.failed++
+	if below {
+		return // counted and shown already
 	}
+	s.counts.failed++
 	fmt.Fprintf(s.out, "FAIL  %s %s (%.2fs)\n%s", k.Package, k.Test, e.Elapsed, indent(text(s.output, k).String()))
 }
 
