@@ -91,6 +91,7 @@ type moved struct {
 // beat is the answer to one of our heartbeats.
 type beat struct {
 	port stack.Port
+	seq  uint32
 	rtt  time.Duration
 }
 

@@ -134,11 +134,11 @@ func (d *downlink) deliver(from *remote, plain []byte) {
 		return
 	}
 	if hb.Reply {
-		offer(d.dp.beats, beat{port: from.port, rtt: time.Duration(time.Now().UnixNano() - hb.Timestamp)})
+		offer(d.dp.beats, beat{port: from.port, seq: hb.Seq, rtt: time.Duration(time.Now().UnixNano() - hb.Timestamp)})
 		return
 	}
 	hb.Reply = true
-	d.reply = wire.AppendHeartbeat(d.reply[:0], hb, len(plain))
+	d.reply = wire.AppendHeartbeat(d.reply[:0], hb, 0) // small: a probe asks about its own direction only
 	d.out.plain(from, d.reply)
 }
 

@@ -23,7 +23,7 @@ func (l *sessionLoop) tick(ctx context.Context, now time.Time) {
 			l.remove(p, now)
 			continue
 		}
-		l.beat(p, now)
+		l.beat(ctx, p, now)
 		if p.up && now.Sub(p.heardBeat) > beatLost {
 			p.up = false
 			l.announce(ctx, p)
@@ -36,9 +36,9 @@ func (l *sessionLoop) tick(ctx context.Context, now time.Time) {
 }
 
 // beat sends a heartbeat when one is due; without a key it asks for one.
-func (l *sessionLoop) beat(p *peerState, now time.Time) {
+func (l *sessionLoop) beat(ctx context.Context, p *peerState, now time.Time) {
 	every := beatSteady
-	if !p.up {
+	if !p.up || !p.mtu.Settled() {
 		every = beatFirst
 	}
 	if now.Sub(p.sentBeat) < every {
@@ -49,16 +49,37 @@ func (l *sessionLoop) beat(p *peerState, now time.Time) {
 		l.initiate(p, now)
 		return
 	}
+	l.ask(p, 0, now)
+	clear(p.probes)
+	for _, size := range p.mtu.Round(now) {
+		p.probes[l.ask(p, size, now)] = size
+	}
+	l.resize(ctx, p)
+}
+
+// ask sends a heartbeat that makes an IP packet of size bytes, or a small one.
+func (l *sessionLoop) ask(p *peerState, size int, now time.Time) (seq uint32) {
 	p.seq++
+	overhead := overheadIPv4
+	if at := p.path.Load(); at != nil && at.v6 {
+		overhead = overheadIPv6
+	}
 	hb := wire.DataHeartbeat{Seq: p.seq, Timestamp: now.UnixNano()}
-	l.out.plain(p.remote, wire.AppendHeartbeat(nil, hb, 0))
+	l.out.plain(p.remote, wire.AppendHeartbeat(nil, hb, size-overhead))
+	return p.seq
 }
 
 // answered takes the answer to a heartbeat.
-func (l *sessionLoop) answered(ctx context.Context, p *peerState, rtt time.Duration, now time.Time) {
-	if p == nil || rtt < 0 {
+func (l *sessionLoop) answered(ctx context.Context, p *peerState, b beat, now time.Time) {
+	if p == nil || b.rtt < 0 {
 		return
 	}
+	if size, ok := p.probes[b.seq]; ok {
+		p.mtu.Answered(size)
+		return
+	}
+	p.mtu.Heard()
+	rtt := b.rtt
 	p.heardBeat = now
 	if p.rtt == 0 {
 		p.rtt = rtt

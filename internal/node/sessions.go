@@ -52,6 +52,8 @@ type peerState struct {
 	yield      time.Time // no initiation of ours before
 	gone       time.Time // the mesh no longer has the peer; zero while it has
 
+	mtu       peer.PathMTU
+	probes    map[uint32]int // sizes of this round's probes by sequence number
 	seq       uint32
 	sentBeat  time.Time
 	heardBeat time.Time // last answer; zero: none since the session began
@@ -103,7 +105,7 @@ func (l *sessionLoop) run(ctx context.Context) error {
 		case m := <-l.dp.moves:
 			l.move(l.ports[m.port], m.from)
 		case b := <-l.dp.beats:
-			l.answered(ctx, l.ports[b.port], b.rtt, l.now())
+			l.answered(ctx, l.ports[b.port], b, l.now())
 		case to := <-l.dp.remeasure:
 			l.remeasure(ctx, to)
 		case <-timer.C:
@@ -161,7 +163,7 @@ func (l *sessionLoop) add(n neighbour, now time.Time) *peerState {
 		return nil
 	}
 	r := &remote{name: n.name, key: n.key, port: l.freePort(), keys: keys}
-	p := &peerState{remote: r, uid: n.uid, candidates: n.candidates}
+	p := &peerState{remote: r, uid: n.uid, candidates: n.candidates, probes: map[uint32]int{}}
 	if slices.Compare(l.self[:], n.key[:]) > 0 {
 		p.yield = now.Add(yieldInitiation)
 	}
@@ -294,21 +296,23 @@ func (l *sessionLoop) move(p *peerState, from netip.AddrPort) {
 	if at := p.path.Load(); at != nil && at.addr == from {
 		return
 	}
-	p.path.Store(newPath(from, l.measure(from)))
+	p.mtu.Begin(l.measure(from))
+	p.sentBeat = time.Time{} // beat, and probe, at once
+	p.path.Store(newPath(from, p.mtu.Current()))
 }
 
 // measure asks the kernel for the MTU towards an address, bytes at IP level.
 func (l *sessionLoop) measure(to netip.AddrPort) int {
 	s := l.dp.socket(to.Addr().Is6())
 	if s == nil {
-		return minUnderlayMTU
+		return peer.MinMTU
 	}
 	mtu, err := s.PathMTU(to)
 	if err != nil {
 		l.log.Debug("path MTU", "to", to, "err", err)
 		return defaultUnderlayMTU
 	}
-	return max(mtu, minUnderlayMTU)
+	return mtu
 }
 
 // remeasure is asked for when a datagram was larger than the kernel allows.
@@ -318,15 +322,23 @@ func (l *sessionLoop) remeasure(ctx context.Context, to netip.AddrPort) {
 		if at == nil || at.addr != to {
 			continue
 		}
-		if mtu := l.measure(to); mtu != at.mtu {
-			l.log.Info("path MTU changed", "peer", p.name, "to", to, "from", at.mtu, "mtu", mtu)
-			p.path.Store(newPath(to, mtu))
-			l.announce(ctx, p)
+		if ceiling := l.measure(to); ceiling < at.mtu {
+			p.mtu.Begin(ceiling)
+			l.resize(ctx, p)
 		}
 	}
 }
 
-const (
-	defaultUnderlayMTU = 1500
-	minUnderlayMTU     = 576 // RFC 791 and below RFC 8200's 1,280: what any path carries
-)
+// resize makes the path's messages as large as the search says.
+func (l *sessionLoop) resize(ctx context.Context, p *peerState) {
+	at := p.path.Load()
+	if at == nil || at.mtu == p.mtu.Current() {
+		return
+	}
+	l.log.Info("path MTU changed", "peer", p.name, "to", at.addr, "was", at.mtu, "is", p.mtu.Current())
+	p.path.Store(newPath(at.addr, p.mtu.Current()))
+	l.announce(ctx, p)
+}
+
+// defaultUnderlayMTU is assumed where the kernel does not say.
+const defaultUnderlayMTU = 1500

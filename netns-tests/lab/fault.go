@@ -46,7 +46,12 @@ func (h *Host) Loss(percent float64) error {
 
 // BlackHole silently drops arriving packets longer than size bytes (from the
 // network header on); 0 ends it. This is a path with a small MTU and no ICMP.
+// Meanwhile the host joins no packets on arrival: the rule would take several
+// that were joined for a long one.
 func (h *Host) BlackHole(size int) error {
+	if err := SetFeatures(h.NS, "eth0", map[string]bool{"rx-gro": size == 0}); err != nil {
+		return err
+	}
 	body := ""
 	if size > 0 {
 		body = fmt.Sprintf("chain in { type filter hook ingress device \"eth0\" priority 0; meta length > %d drop; }", size)
