@@ -272,7 +272,7 @@ func TestQuerierOfAnotherSubnet(t *testing.T) {
 	must(t, err)
 	for _, from := range []string{"10.2.2.2", "0.0.0.0"} {
 		fd := listenPackets(t, h.space, runtime.HostVeth(in[0].id))
-		must(t, in[1].send(querier.Attrs().Index, igmpQuery(querier, netip.MustParseAddr(from), group)))
+		must(t, in[1].send(querier.Attrs().Index, groupFrame(querier, from, group, unix.IPPROTO_IGMP, igmpQuery(group))))
 		answer := func(p []byte) bool { // IPv4, 24 bytes of header, an IGMPv2 report
 			return len(p) >= 46 && binary.BigEndian.Uint16(p[12:]) == 0x0800 && p[14] == 0x46 && p[23] == unix.IPPROTO_IGMP &&
 				p[38] == 0x16 && netip.AddrFrom4([4]byte(p[42:46])) == group
@@ -286,18 +286,46 @@ func TestQuerierOfAnotherSubnet(t *testing.T) {
 	}
 }
 
-// igmpQuery is a frame with an IGMPv2 query for a group (RFC 2236, section 2), to be answered within 100 ms.
-func igmpQuery(link vnl.Link, from, group netip.Addr) []byte {
-	to := group.As4()
+// Who has no address yet may speak to link-local groups; no kernel takes anything else from 0.0.0.0.
+func TestNoAddressYet(t *testing.T) {
+	h := host(t)
+	var in []*space
+	for _, address := range []string{"10.2.1.1/24", "10.2.2.2/24"} {
+		target := resolved(t, h, newNamespace(t))
+		attach(t, h, attachment(target, address))
+		in = append(in, inside(t, target.Path))
+	}
+	group := netip.MustParseAddr("224.0.0.251")
+	member := join(t, in[0], group.String())
+	link, err := in[1].LinkByName(runtime.Inner)
+	must(t, err)
+	udp := append([]byte{0x1b, 0x5b, 0x1b, 0x5b, 0, 13, 0, 0}, "hello"...) // 7003 to 7003, without a checksum
+	for _, from := range []string{"10.2.2.2", "0.0.0.0"} {
+		must(t, in[1].send(link.Attrs().Index, groupFrame(link, from, group, unix.IPPROTO_UDP, udp)))
+	}
+	buf := make([]byte, 100)
+	if n, from, err := member.ReadFromUDPAddrPort(buf); err != nil || string(buf[:n]) != "hello" || !from.Addr().Unmap().IsUnspecified() {
+		t.Error(string(buf[:n]), from, err)
+	}
+}
+
+// igmpQuery is an IGMPv2 query for a group (RFC 2236, section 2), to be answered within 100 ms.
+func igmpQuery(group netip.Addr) []byte {
+	query := append([]byte{0x11, 1, 0, 0}, group.AsSlice()...)
+	binary.BigEndian.PutUint16(query[2:], checksum(query))
+	return query
+}
+
+// groupFrame is a frame to a group, with a router alert as IGMP wants it.
+func groupFrame(link vnl.Link, from string, group netip.Addr, protocol byte, payload []byte) []byte {
+	source, to := netip.MustParseAddr(from).As4(), group.As4()
 	f := append([]byte{1, 0, 0x5e, to[1] & 0x7f, to[2], to[3]}, link.Attrs().HardwareAddr...)
 	f = append(f, 0x08, 0x00)
-	ip := []byte{0x46, 0xc0, 0, 32, 0, 0, 0, 0, 1, unix.IPPROTO_IGMP, 0, 0}
-	ip = append(append(ip, from.AsSlice()...), to[:]...)
+	ip := []byte{0x46, 0xc0, 0, byte(24 + len(payload)), 0, 0, 0, 0, 1, protocol, 0, 0}
+	ip = append(append(ip, source[:]...), to[:]...)
 	ip = append(ip, 0x94, 4, 0, 0) // router alert
 	binary.BigEndian.PutUint16(ip[10:], checksum(ip))
-	query := append([]byte{0x11, 1, 0, 0}, to[:]...)
-	binary.BigEndian.PutUint16(query[2:], checksum(query))
-	return append(append(f, ip...), query...)
+	return append(append(f, ip...), payload...)
 }
 
 // checksum is that of RFC 1071.
