@@ -18,6 +18,9 @@
 //	|   224.0.0.0/4 route   |      |                        uplink (a TAP)  |
 //	+-----------------------+      +---------------------------------------+
 //
+// IPv4 multicast stays in its subnet: the container's namespace has a Filter that takes it from the subnets of its own
+// addresses only. IPv6 multicast is not filtered.
+//
 // # Who may call what
 //
 // Everything here is a function of its arguments and safe for concurrent use.

@@ -80,7 +80,9 @@ func (p *plan) create() {
 		p.add(Step{Op: DeleteVeth, Namespace: p.ns, Link: p.host, Peer: Inner, MTU: p.seen.Port.MTU})
 	}
 	p.add(Step{Op: CreateVeth, Namespace: p.ns, Link: p.host, Peer: Inner, MAC: p.want.MAC, MTU: p.want.MTU})
-	p.seen = Seen{Present: true, MAC: p.want.MAC, MTU: p.want.MTU, Port: Port{Present: true, MTU: p.want.MTU}}
+	p.seen = Seen{
+		Present: true, MAC: p.want.MAC, MTU: p.want.MTU, Filter: p.seen.Filter, Port: Port{Present: true, MTU: p.want.MTU},
+	}
 	// A bridge port needs no addresses, and must not speak for itself.
 	p.add(Step{Op: Tune, Link: p.host, Key: "net/ipv6/conf/%/disable_ipv6", Value: "1"})
 	for _, t := range innerTuning {
@@ -115,13 +117,14 @@ func (p *plan) port() {
 }
 
 // inner makes the container's end right. Addresses come before up, so that nothing is sent from a half-made interface,
-// and are announced last.
+// and are announced last. The filter comes before both, so that nothing from elsewhere slips in.
 func (p *plan) inner() {
 	w, s := p.want, p.seen
 	if !w.MAC.IsZero() {
 		p.set(SetMAC, p.ns, Inner, s.MAC.String(), w.MAC.String())
 	}
 	p.set(SetMTU, p.ns, Inner, strconv.Itoa(s.MTU), strconv.Itoa(w.MTU))
+	p.set(FilterMulticast, p.ns, Inner, s.Filter.String(), FilterFor(w.Addresses).String())
 	extra, missing := Remove(s.Addresses, w.Addresses), Remove(w.Addresses, s.Addresses)
 	for _, a := range extra {
 		p.add(Step{Op: RemoveAddress, Namespace: p.ns, Link: Inner, Prefix: a})
@@ -147,9 +150,9 @@ func (p *plan) inner() {
 	}
 }
 
-// remove takes the interface apart piece by piece, so that each step can be undone.
+// remove takes the interface apart piece by piece, so that each step can be undone; the filter goes after it.
 func (p *plan) remove() {
-	s, host := p.seen, Identity{}
+	s := p.seen
 	if s.Present {
 		if s.MulticastRoute {
 			p.add(Step{Op: RemoveRoute, Namespace: p.ns, Link: Inner, Prefix: multicast})
@@ -160,9 +163,15 @@ func (p *plan) remove() {
 		}
 		p.set(SetUp, p.ns, Inner, onOff(s.Up), off)
 	}
-	if !s.Port.Present {
-		return
+	if s.Port.Present {
+		p.removePort()
 	}
+	p.set(FilterMulticast, p.ns, Inner, s.Filter.String(), Filter{}.String())
+}
+
+// removePort takes the host end off the bridge and deletes the veth.
+func (p *plan) removePort() {
+	s, host := p.seen, Identity{}
 	p.set(SetUp, host, p.host, onOff(s.Port.Up), off)
 	if s.Port.Master != "" {
 		p.set(SetHairpin, host, p.host, onOff(s.Port.Hairpin), off)

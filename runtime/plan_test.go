@@ -32,7 +32,7 @@ func prefixes(list ...string) []netip.Prefix {
 func attached(addresses ...string) Seen {
 	return Seen{
 		Present: true, Up: true, MAC: MAC{2, 1}, MTU: DefaultMTU, Addresses: prefixes(addresses...), MulticastRoute: true,
-		Port: Port{Present: true, Up: true, Master: "weave", Hairpin: true, MTU: DefaultMTU},
+		Filter: FilterFor(prefixes(addresses...)), Port: Port{Present: true, Up: true, Master: "weave", Hairpin: true, MTU: DefaultMTU},
 	}
 }
 
@@ -46,6 +46,10 @@ func TestGolden(t *testing.T) {
 	torn := attached("10.2.1.5/24")
 	torn.Port.Master, torn.Port.Hairpin, torn.Port.Up = "", false, false
 	stale := Seen{Port: Port{Present: true, MTU: 1500}}
+	unfiltered, wide := attached("10.2.1.5/24"), attached("10.2.1.5/24")
+	unfiltered.Filter = Filter{}
+	wide.Filter.Sources = prefixes("10.2.0.0/16")
+	orphan := Seen{Filter: FilterFor(prefixes("10.2.1.5/24"))}
 	cases := map[string]struct {
 		want Want
 		seen State
@@ -58,13 +62,17 @@ func TestGolden(t *testing.T) {
 			Want{Bridge: bridge},
 			State{Bridge: Bridge{Present: true, Up: true, Name: "weave", MAC: MAC{2, 9}, MTU: 1500}},
 		},
-		"attach":     {Want{Bridge: bridge, Attachments: []Attachment{want("10.2.1.5/24", "fd00::5/64")}}, State{Bridge: there}},
-		"nothing":    {Want{Bridge: bridge, Attachments: []Attachment{want("10.2.1.5/24")}}, State{Bridge: there, Seen: map[Identity]Seen{box: attached("10.2.1.5/24")}}},
-		"second":     {Want{Bridge: bridge, Attachments: []Attachment{want("10.2.1.5/24", "10.3.1.5/24")}}, State{Bridge: there, Seen: map[Identity]Seen{box: attached("10.2.1.5/24")}}},
-		"detach-one": {Want{Bridge: bridge, Attachments: []Attachment{want("10.3.1.5/24")}}, State{Bridge: there, Seen: map[Identity]Seen{box: attached("10.2.1.5/24", "10.3.1.5/24")}}},
-		"detach-all": {Want{Bridge: bridge, Attachments: []Attachment{want()}}, State{Bridge: there, Seen: map[Identity]Seen{box: attached("10.2.1.5/24", "fd00::5/64")}}},
-		"torn-off":   {Want{Bridge: bridge, Attachments: []Attachment{want("10.2.1.5/24")}}, State{Bridge: there, Seen: map[Identity]Seen{box: torn}}},
-		"stale-port": {Want{Bridge: bridge, Attachments: []Attachment{want("10.2.1.5/24")}}, State{Bridge: there, Seen: map[Identity]Seen{box: stale}}},
+		"attach":                 {Want{Bridge: bridge, Attachments: []Attachment{want("10.2.1.5/24", "fd00::5/64")}}, State{Bridge: there}},
+		"nothing":                {Want{Bridge: bridge, Attachments: []Attachment{want("10.2.1.5/24")}}, State{Bridge: there, Seen: map[Identity]Seen{box: attached("10.2.1.5/24")}}},
+		"second":                 {Want{Bridge: bridge, Attachments: []Attachment{want("10.2.1.5/24", "10.3.1.5/24")}}, State{Bridge: there, Seen: map[Identity]Seen{box: attached("10.2.1.5/24")}}},
+		"detach-one":             {Want{Bridge: bridge, Attachments: []Attachment{want("10.3.1.5/24")}}, State{Bridge: there, Seen: map[Identity]Seen{box: attached("10.2.1.5/24", "10.3.1.5/24")}}},
+		"detach-all":             {Want{Bridge: bridge, Attachments: []Attachment{want()}}, State{Bridge: there, Seen: map[Identity]Seen{box: attached("10.2.1.5/24", "fd00::5/64")}}},
+		"torn-off":               {Want{Bridge: bridge, Attachments: []Attachment{want("10.2.1.5/24")}}, State{Bridge: there, Seen: map[Identity]Seen{box: torn}}},
+		"unfiltered":             {Want{Bridge: bridge, Attachments: []Attachment{want("10.2.1.5/24")}}, State{Bridge: there, Seen: map[Identity]Seen{box: unfiltered}}},
+		"filter-of-other-subnet": {Want{Bridge: bridge, Attachments: []Attachment{want("10.2.1.5/24")}}, State{Bridge: there, Seen: map[Identity]Seen{box: wide}}},
+		"orphan-filter":          {Want{Bridge: bridge, Attachments: []Attachment{want()}}, State{Bridge: there, Seen: map[Identity]Seen{box: orphan}}},
+		"same-subnet":            {Want{Bridge: bridge, Attachments: []Attachment{want("10.2.1.5/24", "10.2.1.6/24")}}, State{Bridge: there, Seen: map[Identity]Seen{box: attached("10.2.1.5/24")}}},
+		"stale-port":             {Want{Bridge: bridge, Attachments: []Attachment{want("10.2.1.5/24")}}, State{Bridge: there, Seen: map[Identity]Seen{box: stale}}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -111,10 +119,19 @@ func genAddresses() *rapid.Generator[[]netip.Prefix] {
 	return rapid.SliceOfNDistinct(rapid.SampledFrom(pool), 0, 4, func(p netip.Prefix) netip.Prefix { return p })
 }
 
+func genFilter() *rapid.Generator[Filter] {
+	return rapid.Custom(func(t *rapid.T) Filter {
+		if !rapid.Bool().Draw(t, "on") {
+			return Filter{}
+		}
+		return FilterFor(genAddresses().Draw(t, "sources"))
+	})
+}
+
 // genSeen draws what a namespace may show, but for leftovers of others.
 func genSeen() *rapid.Generator[Seen] {
 	return rapid.Custom(func(t *rapid.T) Seen {
-		var s Seen
+		s := Seen{Filter: genFilter().Draw(t, "filter")} // may have outlived its interface
 		if !rapid.Bool().Draw(t, "present") {
 			return s
 		}
@@ -150,7 +167,7 @@ func genState(ids []Identity) *rapid.Generator[State] {
 			s.Uplink.Master = rapid.SampledFrom([]string{"", "weave", "docker0"}).Draw(t, "master")
 		}
 		for _, id := range ids {
-			if seen := genSeen().Draw(t, "seen"); seen.Present {
+			if seen := genSeen().Draw(t, "seen"); seen.Present || seen.Filter.On {
 				s.Seen[id] = seen
 			}
 		}
@@ -208,7 +225,7 @@ func same(t *rapid.T, want, got State, format string, args ...any) {
 
 func fulfilled(t *rapid.T, a Attachment, s Seen) {
 	if len(a.Addresses) == 0 {
-		if s.Present || s.Port.Present {
+		if s.Present || s.Port.Present || s.Filter.On {
 			t.Fatal("still there")
 		}
 		return
@@ -219,6 +236,7 @@ func fulfilled(t *rapid.T, a Attachment, s Seen) {
 	}
 	ok := s.Present && s.Up && s.MTU == mtu && s.MulticastRoute == a.MulticastRoute && (a.MAC.IsZero() || a.MAC == s.MAC) &&
 		len(s.Addresses) == len(a.Addresses) && len(Remove(a.Addresses, s.Addresses)) == 0 &&
+		s.Filter.String() == FilterFor(a.Addresses).String() &&
 		s.Port == Port{Present: true, Up: true, Master: "weave", Hairpin: true, MTU: mtu}
 	if !ok {
 		t.Fatalf("want %+v, is %+v", a, s)

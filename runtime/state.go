@@ -47,6 +47,7 @@ type Seen struct {
 	MTU            int
 	Addresses      []netip.Prefix // without link-local ones
 	MulticastRoute bool
+	Filter         Filter // of the namespace; also without an interface
 	Port           Port
 }
 

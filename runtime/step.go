@@ -33,6 +33,9 @@ const (
 	// AddRoute, RemoveRoute: Prefix through Link, link scope.
 	AddRoute
 	RemoveRoute
+	// FilterMulticast keeps multicast of other subnets from Link: what comes in is as the Filter Value says, was Was. The
+	// filter is the namespace's, and knows Link by name: it may be there without it. It may fail without harm.
+	FilterMulticast
 	// Tune writes Value to the sysctl Key, in which % stands for Link. It may fail without harm and is not undone: a
 	// sysctl of an interface goes with it.
 	Tune
@@ -45,7 +48,7 @@ var opNames = [...]string{
 	CreateBridge: "create-bridge", DeleteBridge: "delete-bridge", CreateVeth: "create-veth", DeleteVeth: "delete-veth",
 	SetMAC: "set-mac", SetMTU: "set-mtu", JoinBridge: "join-bridge", SetHairpin: "set-hairpin", SetUp: "set-up",
 	AddAddress: "add-address", RemoveAddress: "remove-address", AddRoute: "add-route", RemoveRoute: "remove-route",
-	Tune: "tune", Announce: "announce",
+	FilterMulticast: "filter-multicast", Tune: "tune", Announce: "announce",
 }
 
 // String is the name of the operation.
@@ -71,7 +74,7 @@ type Step struct {
 }
 
 // Optional reports whether the step may fail without harm.
-func (s Step) Optional() bool { return s.Op == Tune || s.Op == Announce }
+func (s Step) Optional() bool { return s.Op == Tune || s.Op == Announce || s.Op == FilterMulticast }
 
 // Undo is the step that takes s back; false if there is nothing to take back.
 func (s Step) Undo() (Step, bool) {
@@ -93,7 +96,7 @@ func (s Step) Undo() (Step, bool) {
 		u.Op = RemoveRoute
 	case RemoveRoute:
 		u.Op = AddRoute
-	case SetMAC, SetMTU, JoinBridge, SetHairpin, SetUp:
+	case SetMAC, SetMTU, JoinBridge, SetHairpin, SetUp, FilterMulticast:
 		u.Value, u.Was = s.Was, s.Value
 	default:
 		return Step{}, false
@@ -138,7 +141,7 @@ func (s Step) String() string {
 	}
 	word("key", s.Key)
 	switch s.Op {
-	case SetMAC, SetMTU, JoinBridge, SetHairpin, SetUp:
+	case SetMAC, SetMTU, JoinBridge, SetHairpin, SetUp, FilterMulticast:
 		fmt.Fprintf(&b, " %q -> %q", s.Was, s.Value)
 	default:
 		word("value", s.Value)

@@ -38,6 +38,8 @@ func (w *world) run(t testing.TB, steps []Step) {
 
 func (w *world) step(s Step) error {
 	switch {
+	case s.Op == FilterMulticast:
+		return w.filter(s)
 	case s.Optional():
 		return nil
 	case s.Op == CreateVeth || s.Op == DeleteVeth:
@@ -77,7 +79,7 @@ func (w *world) veth(s Step) error {
 		if !seen.Port.Present {
 			return fmt.Errorf("nothing to delete")
 		}
-		delete(w.Seen, s.Namespace)
+		w.see(s.Namespace, Seen{Filter: seen.Filter})
 		return nil
 	}
 	if seen.Present || seen.Port.Present {
@@ -87,8 +89,29 @@ func (w *world) veth(s Step) error {
 	if mac.IsZero() {
 		mac = MAC{2, 0xff}
 	}
-	w.Seen[s.Namespace] = Seen{Present: true, MAC: mac, MTU: s.MTU, Port: Port{Present: true, MTU: s.MTU}}
+	w.Seen[s.Namespace] = Seen{Present: true, MAC: mac, MTU: s.MTU, Filter: seen.Filter, Port: Port{Present: true, MTU: s.MTU}}
 	return nil
+}
+
+// filter needs no interface.
+func (w *world) filter(s Step) error {
+	seen := w.Seen[s.Namespace]
+	if was := seen.Filter.String(); s.Link != Inner || s.Namespace.IsZero() || was != s.Was {
+		return fmt.Errorf("was %q", was)
+	}
+	var err error
+	seen.Filter, err = ParseFilter(s.Value)
+	w.see(s.Namespace, seen)
+	return err
+}
+
+// see forgets a namespace in which nothing is left.
+func (w *world) see(id Identity, seen Seen) {
+	if seen.Present || seen.Port.Present || seen.Filter.On {
+		w.Seen[id] = seen
+		return
+	}
+	delete(w.Seen, id)
 }
 
 func innerStep(seen *Seen, s Step) error {

@@ -14,7 +14,7 @@ import (
 
 // Attach gives the namespace its interface and adds the addresses that it does not have yet; those it has stay. It either
 // does all or leaves everything as it was. Warnings tell what works but may surprise: an address that overlaps with a
-// route of the host, or IPv6 addresses that the namespace does not take beside IPv4 ones.
+// route of the host, IPv6 addresses that the namespace does not take beside IPv4 ones, or multicast that is not filtered.
 func (h *Host) Attach(ctx context.Context, a runtime.Attachment) ([]string, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -111,8 +111,11 @@ func (h *Host) detach(ctx context.Context, t runtime.Target, addresses []netip.P
 	}
 	defer inside.close()
 	seen, err := h.look(inside)
-	if err != nil || !seen.Present {
+	if err != nil {
 		return err
+	}
+	if !seen.Present { // but the filter may have outlived its interface
+		seen, addresses = runtime.Seen{Filter: seen.Filter}, nil
 	}
 	t.ID = inside.id
 	want := runtime.Attachment{Target: t, MTU: seen.MTU, MulticastRoute: seen.MulticastRoute}
@@ -122,7 +125,11 @@ func (h *Host) detach(ctx context.Context, t runtime.Target, addresses []netip.P
 			return nil
 		}
 	}
-	if _, err = h.perform(ctx, runtime.Plan(want, h.cfg.Bridge, seen), inside, nil); err != nil || len(want.Addresses) == 0 {
+	warnings, err := h.perform(ctx, runtime.Plan(want, h.cfg.Bridge, seen), inside, nil)
+	for _, w := range warnings {
+		h.log.Warn(w, "target", t)
+	}
+	if err != nil || len(want.Addresses) == 0 {
 		return err
 	}
 	// The kernel takes an IPv4 subnet's other addresses away with its first, unless told not to, which may have failed.

@@ -76,7 +76,7 @@ func TestAttach(t *testing.T) {
 		}
 		want := runtime.Seen{
 			Present: true, Up: true, MAC: first.MAC, MTU: runtime.DefaultMTU, Addresses: a.Addresses, MulticastRoute: true,
-			Port: runtime.Port{Present: true, Up: true, Master: "weave", Hairpin: true, MTU: runtime.DefaultMTU},
+			Filter: runtime.FilterFor(a.Addresses), Port: runtime.Port{Present: true, Up: true, Master: "weave", Hairpin: true, MTU: runtime.DefaultMTU},
 		}
 		if diff := cmp.Diff(want, seen, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 			t.Fatal(diff)

@@ -12,7 +12,9 @@
 //   - Nothing of ours goes away when the Host is closed; only Detach and Reset remove interfaces.
 //   - The kernel is asked through sockets that were made in the right namespace. Only sysctls and packet sockets need a
 //     thread to go there; it is locked meanwhile, and dies if it cannot be brought back.
-//   - Kernels without IPv6 and read-only sysctls are no errors.
+//   - Kernels without IPv6 or nf_tables and read-only sysctls are no errors.
+//   - In a container's namespace, the chain multicast of the nftables table weave (family ip) is ours; no other table or
+//     chain is touched, and none in the host's.
 //
 // # Who may call what
 //
@@ -20,5 +22,5 @@
 //
 // # What does not belong here
 //
-// Deciding (package runtime), opening TAPs (package tun: an uplink is named to AddUplink), firewall rules, engines.
+// Deciding (package runtime), opening TAPs (package tun: an uplink is named to AddUplink), the host's firewall, engines.
 package netlink

@@ -151,7 +151,8 @@ func (h *Host) addUplink(ctx context.Context) error {
 }
 
 // Reset removes the bridge, the uplink, and every interface of ours with its other end in the containers, and nothing
-// else. It goes on after an error and returns all of them.
+// else. It goes on after an error and returns all of them. The multicast filter goes from the namespaces that a process is
+// in or that have a name under /run/netns; in others it stays, and does nothing without its interface.
 func (h *Host) Reset() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -159,6 +160,7 @@ func (h *Host) Reset() error {
 	if err != nil {
 		return fmt.Errorf("reset: list interfaces: %w", err)
 	}
+	h.resetFilters(links)
 	var errs []error
 	for _, l := range links {
 		name := l.Attrs().Name

@@ -70,6 +70,9 @@ func (h *Host) look(inside *space) (runtime.Seen, error) {
 	case !gone(err):
 		return seen, fmt.Errorf("look for %s: %w", runtime.HostVeth(inside.id), err)
 	}
+	if seen.Filter, err = inside.filter(); err != nil { // a kernel without it: changing it will say so
+		h.log.Debug("cannot look at the multicast filter", "in", inside.id, "err", err)
+	}
 	link, err := inside.LinkByName(runtime.Inner)
 	if gone(err) {
 		return seen, nil

@@ -32,6 +32,9 @@ func (h *Host) perform(ctx context.Context, steps []runtime.Step, inside *space,
 			continue
 		case ctx.Err() == nil && s.Optional():
 			h.log.Debug("step skipped", "do", s.String(), "err", err)
+			if s.Op == runtime.FilterMulticast {
+				warnings = append(warnings, unfiltered(s, err))
+			}
 			continue
 		case ctx.Err() == nil && tolerate != nil:
 			if w := tolerate(s, err); w != "" {
@@ -42,6 +45,14 @@ func (h *Host) perform(ctx context.Context, steps []runtime.Step, inside *space,
 		return nil, errors.Join(fmt.Errorf("%s: %w", s, err), h.undo(done, inside))
 	}
 	return warnings, nil
+}
+
+// unfiltered tells what follows from a filter that could not be set.
+func unfiltered(s runtime.Step, err error) string {
+	if s.Value == (runtime.Filter{}).String() {
+		return fmt.Sprintf("the nftables table %s of %s could not be removed: %v", filterTable, s.Namespace, err)
+	}
+	return fmt.Sprintf("multicast of other subnets can reach %s: nf_tables of the kernel is needed to keep it out (%v)", s.Namespace, err)
 }
 
 // undo takes back what was done. It goes on after errors: less that is left behind is better.
@@ -71,6 +82,12 @@ func (h *Host) step(ctx context.Context, s runtime.Step, inside *space) error {
 		return h.delete(s.Link)
 	case runtime.Tune:
 		return at.sysctl(strings.ReplaceAll(s.Key, "%", s.Link), s.Value)
+	case runtime.FilterMulticast:
+		want, err := runtime.ParseFilter(s.Value)
+		if err != nil {
+			return err
+		}
+		return at.setFilter(want)
 	}
 	link, err := at.LinkByName(s.Link)
 	if err != nil {
