@@ -169,3 +169,32 @@ func TestUnwritableStateDirectorySaysSo(t *testing.T) {
 		t.Error(r)
 	}
 }
+
+// Two daemons in one network namespace get in nobody's way, with directories and a port of their own:
+//
+//	c1 ── host1, port 6783 ═══ host2 ── c2
+//	c3 ── host1, port 7783 ══════╯
+func TestTwoDaemonsInOneNamespace(t *testing.T) {
+	p := newPair(t, lab.Config{})
+	h1 := p.Hosts[0]
+	second := []string{"WEAVE_STATE_DIR=" + h1.StateDir + "b", "WEAVE_RUN_DIR=" + h1.RunDir + "b"}
+	weave := func(args ...string) {
+		t.Helper()
+		if r := h1.WeaveEnv(second, args...); r.RC != 0 || r.Err != nil {
+			t.Fatal(r)
+		}
+	}
+	before := run(t, h1, "report", "-f", "{{.Router.Name}}")
+	weave("launch", "--port", "7783", "--http-addr=", "--status-addr=", p.Hosts[1].IP+":6783")
+	c3, err := h1.NewContainer()
+	must(t, err)
+	weave("attach", "10.2.1.3/24", c3.Path())
+	pings(t, c3, "10.2.1.2", soon)
+	pings(t, p.c1, "10.2.1.2", soon)
+	pings(t, c3, "10.2.1.1", soon)
+	weave("reset")
+	if after := run(t, h1, "report", "-f", "{{.Router.Name}}"); after != before {
+		t.Errorf("the first daemon was %s and is %s", before, after)
+	}
+	pings(t, p.c1, "10.2.1.2", soon)
+}

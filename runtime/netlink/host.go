@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 
@@ -160,21 +161,31 @@ func (h *Host) Reset() error {
 	if err != nil {
 		return fmt.Errorf("reset: list interfaces: %w", err)
 	}
+	links = slices.DeleteFunc(links, func(l vnl.Link) bool { return !h.ours(l) })
 	h.resetFilters(links)
 	var errs []error
 	for _, l := range links {
-		name := l.Attrs().Name
-		ours := l.Type() == "veth" && strings.HasPrefix(name, runtime.HostPrefix) ||
-			l.Type() == "bridge" && name == h.cfg.Bridge ||
-			l.Type() == "tuntap" && (name == h.uplink || strings.HasPrefix(name, runtime.HostPrefix))
-		if !ours {
-			continue
-		}
 		if err := h.space.LinkDel(l); err != nil && !gone(err) {
-			errs = append(errs, fmt.Errorf("reset: remove %s: %w", name, err))
+			errs = append(errs, fmt.Errorf("reset: remove %s: %w", l.Attrs().Name, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// ours tells whether an interface is this host's: the bridge, the uplink, or one with our prefix that is no port of
+// another bridge, which would be another daemon's.
+func (h *Host) ours(l vnl.Link) bool {
+	name := l.Attrs().Name
+	switch l.Type() {
+	case "bridge":
+		return name == h.cfg.Bridge
+	case "tuntap":
+		return name == h.uplink
+	case "veth":
+		master, err := h.master(l)
+		return err == nil && strings.HasPrefix(name, runtime.HostPrefix) && (master == "" || master == h.cfg.Bridge)
+	}
+	return false
 }
 
 // bridge shows the bridge; an interface of its name that is none is an error.
