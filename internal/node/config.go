@@ -1,12 +1,12 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
 )
 
 // Defaults of Config; the numbers are Weave Net's.
@@ -57,7 +57,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("connection limit %d is negative; use 0 for no limit", c.ConnLimit)
 	}
 	if c.Resume && len(c.Peers) > 0 {
-		return c, fmt.Errorf("You must not specify an initial peer list in conjunction with --resume") //nolint:staticcheck // the text Weave Net's users know
+		return c, errors.New("an initial peer list and resumption exclude each other")
 	}
 	if c.Nickname == "" {
 		c.Nickname, _ = os.Hostname()
@@ -84,5 +84,3 @@ func (c Config) bindAddr(v6 bool) (netip.AddrPort, bool) {
 }
 
 func (c Config) storePath() string { return filepath.Join(c.StateDir, "weave.db") }
-
-func (c Config) portText() string { return strconv.Itoa(c.Port) }
