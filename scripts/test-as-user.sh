@@ -6,7 +6,7 @@
 set -uo pipefail
 GO=${GO:-go}
 dir=$1
-package=weave/netns-tests/as-user
+package=weave/netns-tests-as-user
 user=65534
 
 skip() {
