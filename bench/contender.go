@@ -24,6 +24,7 @@ type contender struct {
 	from, to *lab.NS
 	addr     string // of `to`, as seen by `from`
 	pid      int    // the daemon on host 1, 0 when there is none
+	procs    []*exec.Cmd // beside the lab's own
 	rssIdle  float64
 	rssAfter float64
 	samples  []sample
@@ -54,6 +55,15 @@ func (c *contender) measure(o options, m *meter) (s sample, err error) {
 	}
 	s.p50, s.p99, err = roundTrips(c)
 	return s, err
+}
+
+// close ends the contender's processes and takes its network down.
+func (c *contender) close() {
+	for _, p := range c.procs {
+		_ = p.Process.Kill()
+		_ = p.Wait()
+	}
+	_ = c.lab.Close()
 }
 
 func newContender(name string, plain bool) (*contender, error) {
@@ -143,13 +153,12 @@ func wireguardGo(plain bool) (*contender, error) {
 		other := c.lab.Hosts[1-i]
 		config := fmt.Sprintf("private_key=%x\nlisten_port=51820\npublic_key=%x\nendpoint=%s:51820\nallowed_ip=0.0.0.0/0\n",
 			keys[i].Bytes(), keys[1-i].PublicKey().Bytes(), other.IP)
-		pid, err := startWireguard(h.NS, config)
+		proc, err := startWireguard(h.NS, config)
 		if err != nil {
 			return c, err
 		}
-		if i == 0 {
-			c.pid = pid
-		}
+		c.procs = append(c.procs, proc)
+		c.pid = c.procs[0].Process.Pid
 		n, err := h.NewContainer()
 		if err != nil {
 			return c, err
@@ -165,21 +174,21 @@ func wireguardGo(plain bool) (*contender, error) {
 // wireguardMTU leaves room for WireGuard's overhead in 1,500 bytes, over IPv6 too.
 const wireguardMTU = 1420
 
-func startWireguard(n *lab.NS, config string) (int, error) {
+func startWireguard(n *lab.NS, config string) (*exec.Cmd, error) {
 	cmd := exec.Command(os.Getenv("WIREGUARD_BIN"), "wg0", fmt.Sprint(wireguardMTU))
 	cmd.Stdin, cmd.Stderr = strings.NewReader(config), os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	if err := n.Start(cmd); err != nil {
-		return 0, fmt.Errorf("start wireguard-go ($WIREGUARD_BIN): %w", err)
+		return nil, fmt.Errorf("start wireguard-go ($WIREGUARD_BIN): %w", err)
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil || line != "ready\n" {
-		return 0, fmt.Errorf("wireguard-go said %q: %w", line, err)
+		return nil, fmt.Errorf("wireguard-go said %q: %w", line, err)
 	}
-	return cmd.Process.Pid, nil
+	return cmd, nil
 }
 
 func routeThroughWireguard(host, cont *lab.NS, side int) error {

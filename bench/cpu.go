@@ -7,6 +7,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
+
+	"weave/netns-tests/lab"
 
 	"golang.org/x/sys/unix"
 )
@@ -58,14 +61,14 @@ func (m *meter) seconds() float64 {
 	return n / 1e9
 }
 
-// close leaves the control group for its parent and removes it. Daemons that
-// still run keep it; they are gone a moment after us.
+// close leaves the control group for its parent and removes it, as soon as
+// the daemons in it are gone.
 func (m *meter) close() {
 	if m.dir == "" {
 		return
 	}
 	_ = os.WriteFile(filepath.Join(filepath.Dir(m.dir), "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0o644)
-	_ = os.Remove(m.dir)
+	_ = lab.Eventually(3*time.Second, func() error { return os.Remove(m.dir) })
 }
 
 // processSeconds adds up user and system time of every process we can see,

@@ -75,7 +75,7 @@ func benchUnderlay(o options, kind string, meter *meter) (string, error) {
 	contenders, err := setUp(kind == "N1500")
 	defer func() {
 		for _, c := range contenders {
-			_ = c.lab.Close()
+			c.close()
 		}
 	}()
 	if err != nil {
