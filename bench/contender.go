@@ -22,8 +22,8 @@ type contender struct {
 	name     string
 	lab      *lab.Lab
 	from, to *lab.NS
-	addr     string // of `to`, as seen by `from`
-	pid      int    // the daemon on host 1, 0 when there is none
+	addr     string      // of `to`, as seen by `from`
+	pid      int         // the daemon on host 1, 0 when there is none
 	procs    []*exec.Cmd // beside the lab's own
 	rssIdle  float64
 	rssAfter float64
