@@ -103,23 +103,6 @@ func TestPartitionAndHeal(t *testing.T) {
 	waitMesh(t, h...)
 }
 
-// Two hosts that cannot reach each other, both connected to a third:
-//
-//	c1 ── host1 ──X── host2 ── c2
-//	         ╚═ host3 ═╝
-func TestRelay(t *testing.T) {
-	l := newLab(t, lab.Config{Hosts: 3})
-	h := l.Hosts
-	must(t, l.Partition(h[:1], h[1:2]))
-	launch(t, h[2])
-	launch(t, h[0], h[2].IP)
-	launch(t, h[1], h[2].IP)
-	waitConnected(t, h[2], 2)
-	p := joinPair(t, l)
-	_, err := lab.Transfer(p.c1.NS, p.c2.NS, "10.2.1.2:5001", 4<<20, time.Minute)
-	must(t, err)
-}
-
 // A host that was unplugged and comes back:
 //
 //	c1 ── host1 ═══ ✂ host2 ── c2

@@ -279,3 +279,17 @@ func TestMovingMAC(t *testing.T) {
 		}
 	}
 }
+
+// A host whose kernel refuses TAP offloads talks to one that has them:
+//
+//	c1 ── host1 (--tap water) ═══ host2 ── c2
+func TestWithoutOffloads(t *testing.T) {
+	l := newLab(t, lab.Config{Hosts: 2})
+	launch(t, l.Hosts[0], "--tap", "water")
+	launch(t, l.Hosts[1], l.Hosts[0].IP)
+	waitMesh(t, l.Hosts...)
+	if got := run(t, l.Hosts[0], "report", "-f", "{{.Router.Interface}}"); got != "vethwe-tap (via TAP)" {
+		t.Errorf("host1's interface is %q", got)
+	}
+	fullSize(t, joinPair(t, l))
+}

@@ -29,11 +29,11 @@ func runFakeNode(ctx context.Context, cfg node.Config) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	n := &fakeNode{cfg: cfg, stop: stop}
-	if err := os.WriteFile(filepath.Join(cfg.StateDir, stateFile), nil, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(cfg.Paths.State, stateFile), nil, 0o600); err != nil {
 		return err
 	}
 	s, err := api.Listen(api.Config{
-		Socket: filepath.Join(cfg.RunDir, api.SocketName), HTTPAddr: cfg.HTTPAddr, StatusAddr: cfg.StatusAddr,
+		Socket: filepath.Join(cfg.Paths.Run, api.SocketName), HTTPAddr: cfg.Listeners.HTTP, StatusAddr: cfg.Listeners.Status,
 		Instance: cfg.Instance, Log: cfg.Log,
 	}, api.Backends{Reporter: n, Peers: n, Attacher: n, Lifecycle: n})
 	if err != nil {
@@ -111,5 +111,5 @@ func (n *fakeNode) Containers(_ context.Context, names []string) ([]api.Containe
 func (n *fakeNode) Stop() { n.stop() }
 
 func (n *fakeNode) Reset(context.Context) error {
-	return os.Remove(filepath.Join(n.cfg.StateDir, stateFile))
+	return os.Remove(filepath.Join(n.cfg.Paths.State, stateFile))
 }

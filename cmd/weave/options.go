@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,12 +20,7 @@ import (
 	"weave/internal/node"
 )
 
-const (
-	defaultPort      = 6783
-	defaultConnLimit = 200
-	minMTU           = 576 // bytes; what every IPv4 host must take (RFC 791)
-	resolveTimeout   = 10 * time.Second
-)
+const resolveTimeout = 10 * time.Second
 
 // deadFlags configured services that no longer exist. Scripts still pass them.
 var deadFlags = []string{"token", "peer-discovery-url"}
@@ -34,12 +30,13 @@ func launchFlags() []cli.Flag {
 		&cli.StringFlag{Name: "name"},
 		&cli.StringFlag{Name: "nickname"},
 		&cli.StringFlag{Name: "password"},
-		&cli.IntFlag{Name: "port", Value: defaultPort, EnvVars: []string{"WEAVE_PORT"}},
+		&cli.IntFlag{Name: "port", Value: node.DefaultPort, EnvVars: []string{"WEAVE_PORT"}},
 		&cli.StringFlag{Name: "host"},
 		&cli.BoolFlag{Name: "no-discovery"},
-		&cli.IntFlag{Name: "conn-limit", Value: defaultConnLimit},
+		&cli.IntFlag{Name: "conn-limit", Value: node.DefaultConnLimit},
 		&cli.BoolFlag{Name: "resume"},
 		&cli.IntFlag{Name: "mtu", EnvVars: []string{"WEAVE_MTU"}},
+		&cli.StringFlag{Name: "tap", Value: "auto"},
 		&cli.StringFlag{Name: "log-level", Value: "info"},
 		&cli.StringFlag{Name: "http-addr", Value: envOr("WEAVE_HTTP_ADDR", "127.0.0.1:6784")},
 		&cli.StringFlag{Name: "status-addr", Value: envOr("WEAVE_STATUS_ADDR", "127.0.0.1:6782")},
@@ -70,10 +67,9 @@ func readOptions(c *cli.Context, d dirs) (options, error) {
 		NoDiscovery: c.Bool("no-discovery"),
 		ConnLimit:   c.Int("conn-limit"),
 		MTU:         c.Int("mtu"),
-		StateDir:    d.state,
-		RunDir:      d.run,
-		HTTPAddr:    c.String("http-addr"),
-		StatusAddr:  c.String("status-addr"),
+		Tap:         c.String("tap"),
+		Paths:       node.Paths{State: d.state, Run: d.run},
+		Listeners:   node.Listeners{HTTP: c.String("http-addr"), Status: c.String("status-addr")},
 	}
 	var err error
 	if cfg.Name, err = parseName(c.String("name")); err != nil {
@@ -101,16 +97,19 @@ func (o options) check() error {
 	if cfg.Port < 1 || cfg.Port > 65534 {
 		return fmt.Errorf("invalid --port %d, should be 1 to 65534 (the port after it is used too)", cfg.Port)
 	}
+	if !slices.Contains([]string{"auto", "kernel", "water"}, cfg.Tap) {
+		return fmt.Errorf("invalid --tap %q, should be auto, kernel or water", cfg.Tap)
+	}
 	if cfg.ConnLimit < 0 {
 		return fmt.Errorf("invalid --conn-limit %d, should be 0 (no limit) or more", cfg.ConnLimit)
 	}
-	if cfg.MTU != 0 && (cfg.MTU < minMTU || cfg.MTU > 65535) {
-		return fmt.Errorf("invalid --mtu %d, should be %d to 65535, or 0 to choose one", cfg.MTU, minMTU)
+	if cfg.MTU != 0 && (cfg.MTU < node.MinMTU || cfg.MTU > node.MaxMTU) {
+		return fmt.Errorf("invalid --mtu %d, should be %d to %d, or 0 to choose one", cfg.MTU, node.MinMTU, node.MaxMTU)
 	}
 	if _, err := parseLevel(o.level); err != nil {
 		return err
 	}
-	for flag, addr := range map[string]string{"http-addr": cfg.HTTPAddr, "status-addr": cfg.StatusAddr} {
+	for flag, addr := range map[string]string{"http-addr": cfg.Listeners.HTTP, "status-addr": cfg.Listeners.Status} {
 		if err := checkListenAddr(addr); err != nil {
 			return fmt.Errorf("invalid --%s %q, should be HOST:PORT or an absolute path: %w", flag, addr, err)
 		}
@@ -216,8 +215,9 @@ func (o options) arguments() []string {
 	args := []string{
 		"launch", "--name=" + cfg.Name, "--nickname=" + cfg.Nickname, "--port=" + strconv.Itoa(cfg.Port),
 		"--no-discovery=" + strconv.FormatBool(cfg.NoDiscovery), "--conn-limit=" + strconv.Itoa(cfg.ConnLimit),
-		"--mtu=" + strconv.Itoa(cfg.MTU), "--log-level=" + o.level, "--http-addr=" + cfg.HTTPAddr,
-		"--status-addr=" + cfg.StatusAddr, "--resume=" + strconv.FormatBool(cfg.Resume),
+		"--mtu=" + strconv.Itoa(cfg.MTU), "--log-level=" + o.level, "--tap=" + cfg.Tap,
+		"--http-addr=" + cfg.Listeners.HTTP,
+		"--status-addr=" + cfg.Listeners.Status, "--resume=" + strconv.FormatBool(cfg.Resume),
 		"--no-restart=" + strconv.FormatBool(o.noRestart),
 	}
 	if cfg.Host.IsValid() {

@@ -76,7 +76,7 @@ func Reset(_ context.Context, stateDir, runDir string) error {
 
 // removeState removes what the daemon remembers; its log stays.
 func removeState(dir string) error {
-	return ignoreMissing(os.Remove(Config{StateDir: dir}.storePath()))
+	return ignoreMissing(os.Remove(Paths{State: dir}.store()))
 }
 
 func ignoreMissing(err error) error {

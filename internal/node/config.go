@@ -9,12 +9,27 @@ import (
 	"path/filepath"
 )
 
-// Defaults of Config; the numbers are Weave Net's.
+// Defaults and bounds of Config; the defaults are Weave Net's.
 const (
 	DefaultPort      = 6783
-	DefaultMTU       = 1376
+	DefaultMTU       = 1376 // bytes
 	DefaultConnLimit = 200
+	MinMTU           = 576   // what every IPv4 host must take (RFC 791)
+	MaxMTU           = 65521 // what a TAP takes: 65,535 less the Ethernet header (drivers/net/tun.c)
 )
+
+// Paths are a daemon's directories.
+type Paths struct {
+	State string // survives: key, name, attachments
+	Run   string // sockets
+}
+
+// Listeners are the addresses of the read-only listeners, host:port or the
+// absolute path of a unix socket; empty: none.
+type Listeners struct {
+	HTTP   string
+	Status string
+}
 
 // Config says how one daemon runs. It is read once, at the start of Run.
 type Config struct {
@@ -28,12 +43,11 @@ type Config struct {
 	Resume      bool       // use the persisted targets
 	NoDiscovery bool       // connect only to targets
 	ConnLimit   int        // connections made and accepted; 0: no limit
-	MTU         int        // of the containers' interfaces, bytes
+	MTU         int        // of the containers' interfaces, bytes; 0: DefaultMTU
+	Tap         string     // what carries frames, see tun.ParseBackend; empty: the best there is
 
-	StateDir   string // survives: key, name, attachments
-	RunDir     string // sockets
-	HTTPAddr   string // read-only listener; empty: none
-	StatusAddr string // read-only listener; empty: none
+	Paths     Paths
+	Listeners Listeners
 
 	Log      *slog.Logger
 	Instance string // 64 hex digits naming this start of the daemon
@@ -50,8 +64,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.MTU == 0 {
 		c.MTU = DefaultMTU
 	}
-	if c.MTU < 576 || c.MTU > 65521 {
-		return c, fmt.Errorf("mtu %d is out of range 576..65521", c.MTU)
+	if c.MTU < MinMTU || c.MTU > MaxMTU {
+		return c, fmt.Errorf("mtu %d is out of range %d..%d", c.MTU, MinMTU, MaxMTU)
 	}
 	if c.ConnLimit < 0 {
 		return c, fmt.Errorf("connection limit %d is negative; use 0 for no limit", c.ConnLimit)
@@ -65,7 +79,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
-	if c.StateDir == "" || c.RunDir == "" {
+	if c.Paths.State == "" || c.Paths.Run == "" {
 		return c, fmt.Errorf("state and run directories are not set")
 	}
 	return c, nil
@@ -83,4 +97,5 @@ func (c Config) bindAddr(v6 bool) (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(c.Host.Unmap(), uint16(c.Port)), c.Host.Unmap().Is6() == v6
 }
 
-func (c Config) storePath() string { return filepath.Join(c.StateDir, "weave.db") }
+// store is the path of the state file.
+func (p Paths) store() string { return filepath.Join(p.State, "weave.db") }

@@ -52,6 +52,7 @@ type remote struct {
 
 	keys     *session.Keys
 	path     atomic.Pointer[path]
+	heard    atomic.Uint32 // seconds, see dataplane, when path.addr last sent something authentic
 	sent     traffic
 	received traffic
 }

@@ -103,6 +103,8 @@ func (d *downlink) data(from netip.AddrPort, msg []byte) {
 	}
 	if p := e.from.path.Load(); p == nil || p.addr != from {
 		offer(d.dp.moves, moved{port: e.from.port, from: from})
+	} else if now := d.dp.seconds.Load(); e.from.heard.Load() != now {
+		e.from.heard.Store(now)
 	}
 	d.deliver(e.from, plain)
 }

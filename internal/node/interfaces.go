@@ -38,11 +38,18 @@ func (n *node) openTap() (interfaces, error) {
 	if slot, ok := slotOf(n.store); ok {
 		first, last = slot, slot
 	}
-	queues := max(1, min(4, goruntime.NumCPU()/2))
+	cfg := tun.Config{Queues: max(1, min(4, goruntime.NumCPU()/2)), MTU: n.cfg.MTU, LeaveDown: true}
+	if n.cfg.Tap != "" {
+		var err error
+		if cfg.Backend, err = tun.ParseBackend(n.cfg.Tap); err != nil {
+			return interfaces{}, err
+		}
+	}
 	for slot := first; ; slot++ {
 		names := interfacesAt(slot)
 		var err error
-		n.tap, err = tun.Open(tun.Config{Name: names.tap, Queues: queues, MTU: n.cfg.MTU, LeaveDown: true})
+		cfg.Name = names.tap
+		n.tap, err = tun.Open(cfg)
 		if errors.Is(err, syscall.EBUSY) && slot < last {
 			continue
 		}
@@ -64,7 +71,7 @@ func slotOf(st *store.Store) (int, bool) {
 // interfacesOf finds the names that belong to a state directory; the usual
 // ones where it does not say.
 func interfacesOf(stateDir string) interfaces {
-	st, err := store.Open(Config{StateDir: stateDir}.storePath())
+	st, err := store.Open(Paths{State: stateDir}.store())
 	if err != nil {
 		return interfacesAt(1)
 	}

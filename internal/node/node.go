@@ -65,13 +65,13 @@ func Run(ctx context.Context, cfg Config) error {
 
 // open acquires everything in the order in which later parts need earlier ones.
 func (n *node) open(ctx context.Context) error {
-	for _, dir := range []string{n.cfg.StateDir, n.cfg.RunDir} {
+	for _, dir := range []string{n.cfg.Paths.State, n.cfg.Paths.Run} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
 	}
 	var err error
-	if n.store, err = store.Open(n.cfg.storePath()); err != nil {
+	if n.store, err = store.Open(n.cfg.Paths.store()); err != nil {
 		return err
 	}
 	if n.memory, err = recall(n.store, n.cfg); err != nil {
@@ -196,7 +196,8 @@ const (
 // run starts every loop and waits for all of them.
 func (n *node) run(ctx context.Context) error {
 	server, err := api.Listen(api.Config{
-		Socket: filepath.Join(n.cfg.RunDir, api.SocketName), HTTPAddr: n.cfg.HTTPAddr, StatusAddr: n.cfg.StatusAddr,
+		Socket:   filepath.Join(n.cfg.Paths.Run, api.SocketName),
+		HTTPAddr: n.cfg.Listeners.HTTP, StatusAddr: n.cfg.Listeners.Status,
 		Instance: n.cfg.Instance, Log: n.log.With("part", "api"),
 	}, api.Backends{Reporter: n, Peers: n, Attacher: n, Lifecycle: n, Metrics: n.metricsHandler()})
 	if err != nil {
@@ -274,6 +275,6 @@ func (n *node) close() {
 	}
 	n.store.Close()
 	if n.resetting.Load() {
-		removeState(n.cfg.StateDir)
+		removeState(n.cfg.Paths.State)
 	}
 }

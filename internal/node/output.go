@@ -21,7 +21,7 @@ const (
 // bundle is a data message that still takes small frames. Its plaintext grows
 // at its final place in the arena and is sealed there.
 type bundle struct {
-	to    *remote
+	to    *remote // nil: sealed already
 	pair  *session.Keypair
 	path  *path
 	start int    // offset of the message in the arena
@@ -35,6 +35,7 @@ type output struct {
 	arena   []byte
 	used    int
 	open    []bundle
+	slot    []uint16 // by stack.Port: 1 + the index in open, 0 where the peer has no open bundle
 	senders [2]*link.Sender
 	cutter  *wire.Cutter
 }
@@ -75,18 +76,12 @@ func (o *output) sender(p *path) *link.Sender {
 
 // frame adds a packet without segmentation to the peer's open bundle.
 func (o *output) frame(to *remote, packet []byte) bool {
-	for i := range o.open {
-		b := &o.open[i]
-		if b.to != to {
-			continue
-		}
+	if b := o.bundleOf(to); b != nil {
 		if plain, ok := wire.AppendFrame(b.plain, packet, b.path.limit); ok {
 			b.plain = plain
 			return true
 		}
 		o.seal(b)
-		o.open = append(o.open[:i], o.open[i+1:]...)
-		break
 	}
 	pair, p := o.route(to)
 	if pair == nil {
@@ -102,7 +97,19 @@ func (o *output) frame(to *remote, packet []byte) bool {
 	}
 	b.plain = plain
 	o.open = append(o.open, b)
+	o.slot[to.port] = uint16(len(o.open))
 	return true
+}
+
+// bundleOf is the peer's open bundle, nil if there is none.
+func (o *output) bundleOf(to *remote) *bundle {
+	for int(to.port) >= len(o.slot) {
+		o.slot = append(o.slot, make([]uint16, 1+int(to.port)-len(o.slot))...)
+	}
+	if i := o.slot[to.port]; i != 0 {
+		return &o.open[i-1]
+	}
+	return nil
 }
 
 func (o *output) newBundle(to *remote, pair *session.Keypair, p *path) (bundle, bool) {
@@ -159,7 +166,9 @@ func (o *output) raw(to netip.AddrPort, msg []byte) {
 // cut sends a super-frame, or a packet that does not fit one datagram. The
 // packet lies in buf behind wire.Headroom bytes and is overwritten.
 func (o *output) cut(to *remote, buf []byte) {
-	o.closeBundle(to) // frames keep their order
+	if b := o.bundleOf(to); b != nil {
+		o.seal(b) // frames keep their order
+	}
 	pair, p := o.route(to)
 	if pair == nil {
 		return
@@ -216,23 +225,18 @@ func (r *run) end() {
 	r.start, r.stride = r.out.used, 0
 }
 
-func (o *output) closeBundle(to *remote) {
-	for i := range o.open {
-		if o.open[i].to == to {
-			o.seal(&o.open[i])
-			o.open = append(o.open[:i], o.open[i+1:]...)
-			return
-		}
-	}
-}
-
 // seal finishes a bundle where it lies.
 func (o *output) seal(b *bundle) {
+	if b.to == nil {
+		return
+	}
+	port := b.to.port
+	b.to, o.slot[port] = nil, 0
 	end := b.start + wire.DataHeaderLen + len(b.plain) + wire.TagLen
 	msg, err := b.pair.Seal(o.arena[b.start:b.start:end], b.plain)
 	if err != nil {
 		o.dp.counters.add(dropSeal, 1)
-		offer(o.dp.wants, b.to.port)
+		offer(o.dp.wants, port)
 		return
 	}
 	o.sender(b.path).Add(b.path.addr, msg, len(msg))

@@ -31,6 +31,9 @@ const (
 	// handshake to the other; behind NAT only one of them gets through.
 	yieldInitiation = time.Second
 	ageInterval     = 30 * time.Second
+	// roamAfter is for how many seconds a peer's address must be silent before
+	// another one takes its place.
+	roamAfter = 1
 	// loadThreshold is the handshake queue's length from which cookies are asked.
 	loadThreshold = 128
 )
@@ -103,7 +106,7 @@ func (l *sessionLoop) run(ctx context.Context) error {
 		case p := <-l.dp.wants:
 			l.initiate(l.ports[p], l.now())
 		case m := <-l.dp.moves:
-			l.move(l.ports[m.port], m.from)
+			l.roam(l.ports[m.port], m.from)
 		case b := <-l.dp.beats:
 			l.answered(ctx, l.ports[b.port], b, l.now())
 		case to := <-l.dp.remeasure:
@@ -286,6 +289,17 @@ func (l *sessionLoop) send(s session.Send) {
 			l.out.raw(to, s.Bytes)
 		}
 	}
+}
+
+// roam follows a peer whose messages come from another address, unless the
+// known address is alive too: two peers that reach each other in two ways would
+// otherwise follow each other back and forth.
+func (l *sessionLoop) roam(p *peerState, from netip.AddrPort) {
+	l.now()
+	if p != nil && p.path.Load() != nil && l.dp.seconds.Load()-p.heard.Load() <= roamAfter {
+		return
+	}
+	l.move(p, from)
 }
 
 // move makes from the peer's path.
