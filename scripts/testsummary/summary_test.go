@@ -10,15 +10,18 @@ func line(action, pkg, test, output string) string {
 	return `{"Action":"` + action + `","Package":"` + pkg + `","Test":"` + test + `","Output":"` + output + `"}` + "\n"
 }
 
+// example is a run of go test and what must be said of it.
+type example struct {
+	strict string
+	in     string
+	want   []string // in the output
+	last   string
+	ok     bool
+}
+
 func TestSummary(t *testing.T) {
 	const pkg = "weave/x"
-	for name, c := range map[string]struct {
-		strict string
-		in     string
-		want   []string // in the output
-		last   string
-		ok     bool
-	}{
+	for name, c := range map[string]example{
 		"passes": {
 			in:   line("run", pkg, "TestA", "") + line("pass", pkg, "TestA", "") + line("pass", pkg, "", ""),
 			last: "1 passed, 0 failed, 0 skipped", ok: true,
@@ -54,24 +57,26 @@ func TestSummary(t *testing.T) {
 		},
 		"nothing": {last: "0 passed, 1 failed, 0 skipped"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			var out strings.Builder
-			s := newSummary(&out, c.strict)
-			if err := read(strings.NewReader(c.in), s); err != nil {
-				t.Fatal(err)
-			}
-			if ok := s.finish(); ok != c.ok {
-				t.Errorf("ok = %v", ok)
-			}
-			lines := strings.Split(strings.TrimRight(out.String(), "\n"), "\n")
-			if got := lines[len(lines)-1]; got != c.last {
-				t.Errorf("last line %q, want %q", got, c.last)
-			}
-			for _, w := range c.want {
-				if !strings.Contains(out.String(), w) {
-					t.Errorf("%q is missing in:\n%s", w, out.String())
-				}
-			}
-		})
+		t.Run(name, c.check)
+	}
+}
+
+func (c example) check(t *testing.T) {
+	var out strings.Builder
+	s := newSummary(&out, c.strict)
+	if err := read(strings.NewReader(c.in), s); err != nil {
+		t.Fatal(err)
+	}
+	if ok := s.finish(); ok != c.ok {
+		t.Errorf("ok = %v", ok)
+	}
+	lines := strings.Split(strings.TrimRight(out.String(), "\n"), "\n")
+	if got := lines[len(lines)-1]; got != c.last {
+		t.Errorf("last line %q, want %q", got, c.last)
+	}
+	for _, w := range c.want {
+		if !strings.Contains(out.String(), w) {
+			t.Errorf("%q is missing in:\n%s", w, out.String())
+		}
 	}
 }
