@@ -93,7 +93,7 @@ func (l *sessionLoop) answered(ctx context.Context, p *peerState, b beat, now ti
 func (l *sessionLoop) announce(ctx context.Context, p *peerState) {
 	in := peer.PathChanged{Peer: p.name, Up: p.up, RTT: p.rtt, Overlay: overlaySleeve}
 	if at := p.path.Load(); at != nil {
-		in.MTU = at.mtu
+		in.MTU = at.limit - wire.FrameOverhead
 	}
 	select {
 	case l.report <- in:

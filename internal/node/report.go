@@ -47,7 +47,10 @@ func (n *node) meshReport(v *peer.View) api.Mesh {
 }
 
 func peerReport(p peer.PeerView) api.Peer {
-	out := api.Peer{Name: p.Name.String(), NickName: p.Nickname, UID: p.UID, Version: p.Version}
+	out := api.Peer{
+		Name: p.Name.String(), NickName: p.Nickname, UID: p.UID, Version: p.Version,
+		Connections: []api.PeerConnection{},
+	}
 	for _, c := range p.Connections {
 		out.Connections = append(out.Connections, api.PeerConnection{
 			Name: c.Peer.String(), NickName: c.Nickname, Address: c.Address,
@@ -58,7 +61,7 @@ func peerReport(p peer.PeerView) api.Peer {
 }
 
 func broadcastReport(source peer.Name, to []peer.Name) api.BroadcastRoute {
-	r := api.BroadcastRoute{Source: source.String()}
+	r := api.BroadcastRoute{Source: source.String(), Via: []string{}}
 	for _, t := range to {
 		r.Via = append(r.Via, t.String())
 	}

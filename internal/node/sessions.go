@@ -83,6 +83,7 @@ type sessionLoop struct {
 	keys     map[uint32]keyEntry
 	nextPort stack.Port
 	aged     time.Time
+	hurry    bool // a tick is due at once
 }
 
 // want replaces the set of peers; any goroutine may call it, it never blocks.
@@ -115,6 +116,10 @@ func (l *sessionLoop) run(ctx context.Context) error {
 			l.tick(ctx, l.now())
 			timer.Reset(coarseTick)
 		}
+		if l.hurry {
+			l.hurry = false
+			timer.Reset(0)
+		}
 		l.out.flush()
 	}
 }
@@ -132,9 +137,8 @@ func (l *sessionLoop) sync(now time.Time) {
 	for _, n := range *l.wanted.Load() {
 		seen[n.key] = true
 		p := l.peers[n.key]
-		if p != nil && p.uid != n.uid { // restarted: it has forgotten our keys
-			l.remove(p, now)
-			p = nil
+		if p != nil && p.uid != n.uid {
+			l.restarted(p, n.uid, now)
 		}
 		if p == nil {
 			if p = l.add(n, now); p == nil {
@@ -152,6 +156,15 @@ func (l *sessionLoop) sync(now time.Time) {
 			p.gone = now
 		}
 	}
+}
+
+// restarted deals with a peer that has forgotten our keys. Its own first
+// handshake may have come before the news of its restart; what that yielded
+// stays, and one handshake more does no harm.
+func (l *sessionLoop) restarted(p *peerState, uid uint64, now time.Time) {
+	p.uid, p.up, p.yield = uid, false, time.Time{}
+	p.heardBeat, p.sentBeat = time.Time{}, time.Time{}
+	l.step(now, session.Want{Key: p.key}, netip.AddrPort{})
 }
 
 func (l *sessionLoop) add(n neighbour, now time.Time) *peerState {
@@ -266,7 +279,7 @@ func (l *sessionLoop) install(i session.Install, from netip.AddrPort) {
 	l.keys[i.Keypair.LocalIndex()] = keyEntry{pair: i.Keypair, from: p.remote}
 	l.move(p, from)
 	if p.heardBeat.IsZero() {
-		p.sentBeat = time.Time{} // beat at once
+		p.sentBeat, l.hurry = time.Time{}, true // beat at once
 	}
 }
 
@@ -311,7 +324,7 @@ func (l *sessionLoop) move(p *peerState, from netip.AddrPort) {
 		return
 	}
 	p.mtu.Begin(l.measure(from))
-	p.sentBeat = time.Time{} // beat, and probe, at once
+	p.sentBeat, l.hurry = time.Time{}, true // beat, and probe, at once
 	p.path.Store(newPath(from, p.mtu.Current()))
 }
 

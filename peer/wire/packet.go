@@ -8,11 +8,14 @@ const (
 	EthernetLen = 14                      // destination, source, ethertype
 	MaxFrame    = EthernetLen + 4 + 65535 // one VLAN tag and the largest IP packet
 	MaxPacket   = VnetLen + MaxFrame      // what a buffer for packets must hold
-	maxHeaders  = 512                     // headers repeated in each SEGMENT; longer ones travel as fragments
-	minPacket   = VnetLen + EthernetLen   // less is no packet
-	maxIP       = 65535                   // an IPv4 packet; an IPv6 packet behind its fixed header
-	maxTags     = 2                       // VLAN tags we look behind
-	minRecut    = 64                      // payload below which cutting TCP smaller is worse than fragments
+
+	// FrameOverhead is how many bytes more than its IP packet a frame without a VLAN tag takes in a plaintext.
+	FrameOverhead = frameLen + EthernetLen
+	maxHeaders    = 512                   // headers repeated in each SEGMENT; longer ones travel as fragments
+	minPacket     = VnetLen + EthernetLen // less is no packet
+	maxIP         = 65535                 // an IPv4 packet; an IPv6 packet behind its fixed header
+	maxTags       = 2                     // VLAN tags we look behind
+	minRecut      = 64                    // payload below which cutting TCP smaller is worse than fragments
 )
 
 // Values of the virtio-net header (linux/virtio_net.h, struct virtio_net_hdr; VIRTIO 1.2 section 5.1.6).
