@@ -136,7 +136,7 @@ func (d *downlink) deliver(from *remote, plain []byte) {
 		return
 	}
 	if hb.Reply {
-		offer(d.dp.beats, beat{port: from.port, seq: hb.Seq, rtt: time.Duration(time.Now().UnixNano() - hb.Timestamp)})
+		offer(d.dp.beats, beat{port: from.port, seq: hb.Seq, rtt: time.Since(d.dp.started) - time.Duration(hb.Timestamp)})
 		return
 	}
 	hb.Reply = true

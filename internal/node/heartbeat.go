@@ -64,7 +64,7 @@ func (l *sessionLoop) ask(p *peerState, size int, now time.Time) (seq uint32) {
 	if at := p.path.Load(); at != nil && at.v6 {
 		overhead = overheadIPv6
 	}
-	hb := wire.DataHeartbeat{Seq: p.seq, Timestamp: now.UnixNano()}
+	hb := wire.DataHeartbeat{Seq: p.seq, Timestamp: int64(now.Sub(l.dp.started))} // monotonic, deaf to changes of the clock
 	l.out.plain(p.remote, wire.AppendHeartbeat(nil, hb, size-overhead))
 	return p.seq
 }
@@ -74,13 +74,13 @@ func (l *sessionLoop) answered(ctx context.Context, p *peerState, b beat, now ti
 	if p == nil || b.rtt < 0 {
 		return
 	}
+	p.heardBeat = now
 	if size, ok := p.probes[b.seq]; ok {
 		p.mtu.Answered(size)
 		return
 	}
 	p.mtu.Heard()
 	rtt := b.rtt
-	p.heardBeat = now
 	if p.rtt == 0 {
 		p.rtt = rtt
 	}

@@ -60,7 +60,10 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := n.open(ctx); err != nil {
 		return err
 	}
-	return n.run(ctx)
+	if err := n.run(ctx); err != nil {
+		return err
+	}
+	return end(n.store)
 }
 
 // open acquires everything in the order in which later parts need earlier ones.
@@ -267,11 +270,6 @@ func (n *node) close() {
 	}
 	if n.store == nil {
 		return
-	}
-	if n.ready.Load() {
-		if err := end(n.store); err != nil {
-			n.log.Error("the end is not noted; the next start takes this one for crashed", "err", err)
-		}
 	}
 	n.store.Close()
 	if n.resetting.Load() {

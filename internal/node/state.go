@@ -118,7 +118,7 @@ func begin(st *store.Store, cfg Config) error {
 	})
 }
 
-// end notes that it ended in order.
+// end notes that it ended in order, not by a crash or a fatal error.
 func end(st *store.Store) error {
 	return st.Delete(keyRunning)
 }
