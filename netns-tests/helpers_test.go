@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -178,10 +179,14 @@ func pings(t *testing.T, c *lab.Container, addr string, limit time.Duration) tim
 	return time.Since(began)
 }
 
-// must fails the test if any of the errors is set.
+// must fails the test on an error, or skips it where a tool is missing, which an ordinary user cannot install.
 func must(t *testing.T, errs ...error) {
 	t.Helper()
-	if err := errors.Join(errs...); err != nil {
+	err := errors.Join(errs...)
+	if errors.Is(err, exec.ErrNotFound) {
+		t.Skip(err)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"strings"
 	"time"
 
@@ -14,7 +15,11 @@ import (
 func (n *NS) nft(rules string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if r := n.Run(ctx, nil, rules, "nft", "-f", "-"); r.RC != 0 || r.Err != nil {
+	r := n.Run(ctx, nil, rules, "nft", "-f", "-")
+	if errors.Is(r.Err, exec.ErrNotFound) {
+		return fmt.Errorf("faults need nft, package nftables: %w", r.Err)
+	}
+	if r.RC != 0 || r.Err != nil {
 		return fmt.Errorf("nft in %s: %v", n.Name, r)
 	}
 	return nil
