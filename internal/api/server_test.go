@@ -92,11 +92,12 @@ func TestReport(t *testing.T) {
 		t.Errorf("read back: %v", err)
 	}
 	for format, want := range map[string]string{
-		"{{.Router.Name}} {{.Router.NickName}}":      "8a:3e:3e:3e:3e:3e host1",
-		"{{len .Router.Peers}}\n":                    "2\n",
-		"{{json .Router.Targets}}":                   `["host2","10.2.2.1","10.9.9.9:6783"]`,
-		"{{.VersionCheck.Enabled}}":                  "false",
-		"":                                           "",
+		"{{.Router.Name}} {{.Router.NickName}}": "8a:3e:3e:3e:3e:3e host1",
+		"{{len .Router.Peers}}\n":               "2\n",
+		"{{json .Router.Targets}}":              `["host2","10.2.2.1","10.9.9.9:6783"]`,
+		"{{.VersionCheck.Enabled}}":             "false",
+		"":                                      "",
+
 		`{{range .Router.Peers}}{{.UID}},{{end}}`:    "1,2,",
 		`{{printf "%-6s|%03d" "x" .Router.Port}}`:    "x     |6783",
 		`{{if .Ready}}yes{{else}}no{{end}}`:          "yes",
