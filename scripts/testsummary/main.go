@@ -18,7 +18,7 @@ import (
 )
 
 func main() {
-	strict := flag.String("no-skips", "", "a skipped test in this package or below it counts as failed")
+	strict := flag.String("no-skips", "", "a skipped test in one of these packages (comma-separated) or below it counts as failed")
 	flag.Parse()
 	s := newSummary(os.Stdout, *strict)
 	if err := read(os.Stdin, s); err != nil {

@@ -134,9 +134,14 @@ func (s *summary) finish() bool {
 	return s.counts.failed == 0
 }
 
-// within tells whether pkg is root or below it.
-func within(pkg, root string) bool {
-	return pkg == root || strings.HasPrefix(pkg, root+"/")
+// within tells whether pkg is one of the roots, separated by commas, or below it.
+func within(pkg, roots string) bool {
+	for root := range strings.SplitSeq(roots, ",") {
+		if pkg == root || strings.HasPrefix(pkg, root+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 // reason picks what a skipped test said out of its output.
