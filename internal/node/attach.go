@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -30,6 +29,13 @@ type attachments struct {
 
 	mu   sync.Mutex
 	list map[runtime.Identity]runtime.Attachment
+}
+
+func newAttachments(h *netlink.Host, st *store.Store, log *slog.Logger) *attachments {
+	return &attachments{
+		host: h, store: st, log: log.With("part", "attach"), boot: bootID(),
+		list: map[runtime.Identity]runtime.Attachment{},
+	}
 }
 
 // saved is an attachment as the state file has it.
@@ -198,7 +204,7 @@ func userError(err error) error {
 	}
 	for _, known := range []error{netlink.ErrNoTarget, netlink.ErrForeign, netlink.ErrNoBridge} {
 		if errors.Is(err, known) {
-			return &api.StatusError{Code: http.StatusBadRequest, Text: err.Error()}
+			return api.BadRequest(err.Error())
 		}
 	}
 	return err

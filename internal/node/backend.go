@@ -2,24 +2,13 @@ package node
 
 import (
 	"context"
-	"log/slog"
 	"os"
 	"path/filepath"
 
 	"weave/internal/api"
 	"weave/peer"
-	"weave/runtime"
 	"weave/runtime/netlink"
-
-	"weave/internal/store"
 )
-
-func newAttachments(h *netlink.Host, st *store.Store, log *slog.Logger) *attachments {
-	return &attachments{
-		host: h, store: st, log: log.With("part", "attach"), boot: bootID(),
-		list: map[runtime.Identity]runtime.Attachment{},
-	}
-}
 
 // Connect implements api.Peers.
 func (n *node) Connect(ctx context.Context, targets []string, replace bool) error {

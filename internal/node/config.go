@@ -85,14 +85,15 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// listenAddr is the address that TCP listeners and UDP sockets of one family bind to.
+// bindAddr is the address that TCP listeners and UDP sockets of one family bind
+// to; false where --host is of the other family.
 func (c Config) bindAddr(v6 bool) (netip.AddrPort, bool) {
-	any := netip.IPv4Unspecified()
+	all := netip.IPv4Unspecified()
 	if v6 {
-		any = netip.IPv6Unspecified()
+		all = netip.IPv6Unspecified()
 	}
 	if !c.Host.IsValid() {
-		return netip.AddrPortFrom(any, uint16(c.Port)), true
+		return netip.AddrPortFrom(all, uint16(c.Port)), true
 	}
 	return netip.AddrPortFrom(c.Host.Unmap(), uint16(c.Port)), c.Host.Unmap().Is6() == v6
 }

@@ -21,13 +21,14 @@ const (
 	dropHandshakeQueue             // the handshake queue was full
 	dropSend                       // the kernel refused a datagram
 	dropTooBig                     // larger than the path's MTU; the path is measured again
-	dropTap                        // the TAP refused a frame
+	dropTap                        // the TAP failed for good
+	dropEvicted                    // a packet that arrived in part gave way to others
 	dropCount
 )
 
 var dropNames = [dropCount]string{
 	"no_session", "no_path", "seal", "unknown_index", "open", "short", "bad_frame",
-	"handshake_queue", "send", "too_big", "tap",
+	"handshake_queue", "send", "too_big", "tap", "evicted",
 }
 
 // counters is written by every goroutine of the data plane and read by

@@ -18,12 +18,13 @@ const receiveSlots = 16
 // downlink carries datagrams from one UDP socket to the TAP: receive, open in
 // place, join, decide, write, all on one goroutine.
 type downlink struct {
-	dp     *dataplane
-	recv   *link.Receiver
-	queue  tapQueue
-	out    *output // answers to heartbeats
-	joiner *wire.Joiner
-	reply  []byte // the answer being written
+	dp      *dataplane
+	recv    *link.Receiver
+	queue   tapQueue
+	out     *output // answers to heartbeats
+	joiner  *wire.Joiner
+	reply   []byte // the answer being written
+	evicted uint64 // of joiner.Evicted, counted already
 
 	index uint32 // of the key used last; a batch is mostly one peer's
 	entry keyEntry
@@ -56,6 +57,10 @@ func (d *downlink) run() error {
 			}
 		}
 		d.joiner.Flush()
+		if n := d.joiner.Evicted(); n != d.evicted {
+			d.dp.counters.add(dropEvicted, n-d.evicted)
+			d.evicted = n
+		}
 		d.out.flush()
 	}
 }

@@ -89,6 +89,24 @@ func (m metrics) connections(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(descTerminations, prometheus.CounterValue, float64(v.Counters.Terminations))
 }
 
+// control counts what the control plane refused.
+func (m metrics) control(count func(reason string, n uint64)) {
+	t := m.n.transport.Stats()
+	count("control_garbage", t.Garbage)
+	count("control_refused", t.Refused)
+	count("control_malformed", t.Malformed)
+	count("control_overflow", t.Overflows)
+	count("control_write_timeout", t.WriteTimeouts)
+	if v := m.n.mesh.view.Load(); v != nil {
+		c := v.Counters
+		count("gossip_bad_message", c.BadMessages)
+		count("gossip_bad_record", c.BadRecords)
+		count("gossip_bad_signature", c.BadSignatures+c.BadKeys)
+		count("gossip_key_conflict", c.KeyConflicts)
+		count("gossip_too_many", c.TooMany)
+	}
+}
+
 func (m metrics) drops(ch chan<- prometheus.Metric) {
 	count := func(reason string, n uint64) {
 		ch <- prometheus.MustNewConstMetric(descDropped, prometheus.CounterValue, float64(n), reason)
@@ -107,6 +125,16 @@ func (m metrics) drops(ch chan<- prometheus.Metric) {
 			count("handshake_"+session.DropReason(r).String(), n)
 		}
 	}
+	tap := m.n.tap.Stats()
+	count("tap_full", tap.DroppedFull)
+	count("tap_down", tap.DroppedDown)
+	count("tap_refused", tap.DroppedRefused)
+	for i, family := range []string{"ipv4", "ipv6"} {
+		if s := m.n.dp.sockets[i]; s != nil {
+			count("truncated_"+family, s.Stats().Truncated)
+		}
+	}
+	m.control(count)
 	for r, n := range m.n.dp.sw.Counters().Drops {
 		if stack.DropReason(r) != stack.DropNone {
 			count("switch_"+stack.DropReason(r).String(), n)

@@ -30,7 +30,9 @@ const (
 	// yieldInitiation is how long the peer with the higher key leaves the first
 	// handshake to the other; behind NAT only one of them gets through.
 	yieldInitiation = time.Second
-	ageInterval     = 30 * time.Second
+	// ageInterval is short because knowledge of multicast comes into force by
+	// ageing (stack.Switch.Age).
+	ageInterval = 5 * time.Second
 	// roamAfter is for how many seconds a peer's address must be silent before
 	// another one takes its place.
 	roamAfter = 1
@@ -138,7 +140,7 @@ func (l *sessionLoop) sync(now time.Time) {
 		seen[n.key] = true
 		p := l.peers[n.key]
 		if p != nil && p.uid != n.uid {
-			l.restarted(p, n.uid, now)
+			l.restarted(p, n, now)
 		}
 		if p == nil {
 			if p = l.add(n, now); p == nil {
@@ -146,9 +148,7 @@ func (l *sessionLoop) sync(now time.Time) {
 			}
 		}
 		p.gone = time.Time{}
-		if !slices.Equal(p.candidates, n.candidates) {
-			p.candidates = n.candidates
-		}
+		p.candidates = n.candidates
 		l.initiate(p, now)
 	}
 	for key, p := range l.peers {
@@ -161,18 +161,24 @@ func (l *sessionLoop) sync(now time.Time) {
 // restarted deals with a peer that has forgotten our keys. Its own first
 // handshake may have come before the news of its restart; what that yielded
 // stays, and one handshake more does no harm.
-func (l *sessionLoop) restarted(p *peerState, uid uint64, now time.Time) {
-	p.uid, p.up, p.yield = uid, false, time.Time{}
+func (l *sessionLoop) restarted(p *peerState, n neighbour, now time.Time) {
+	p.uid, p.up, p.yield = n.uid, false, time.Time{}
 	p.heardBeat, p.sentBeat = time.Time{}, time.Time{}
+	l.admit(n, now) // it may have another processor now
 	l.step(now, session.Want{Key: p.key}, netip.AddrPort{})
 }
 
-func (l *sessionLoop) add(n neighbour, now time.Time) *peerState {
+// admit tells the machine of a peer, or of what changed about it.
+func (l *sessionLoop) admit(n neighbour, now time.Time) {
 	suite := session.SuiteWireGuard
 	if n.aes {
 		suite = session.SuiteAESGCM
 	}
 	l.step(now, session.AddPeer{Key: n.key, PSK: l.psk, Suite: suite}, netip.AddrPort{})
+}
+
+func (l *sessionLoop) add(n neighbour, now time.Time) *peerState {
+	l.admit(n, now)
 	keys := l.machine.Keys(n.key)
 	if keys == nil {
 		l.log.Warn("peer's key is of no use", "peer", n.name)
