@@ -51,7 +51,7 @@ func TestMultiQueue(t *testing.T) {
 	if total != flows || slices.Max(perQueue) == flows {
 		t.Errorf("packets of %d flows per queue: %v", flows, perQueue)
 	}
-	closeUnblocks(t, d)
+	closed(t, d)
 }
 
 // Writers need not know of each other.
@@ -102,7 +102,7 @@ func TestFromFile(t *testing.T) {
 	if d.Stats().DroppedDown != 1 {
 		t.Fatalf("%+v", d.Stats())
 	}
-	closeUnblocks(t, d)
+	closed(t, d)
 
 	file, err := os.Open("/dev/null")
 	must(t, err)
@@ -169,7 +169,7 @@ func TestInterfaceGone(t *testing.T) {
 	q := d.Queues()[0]
 	read := make(chan error, 1)
 	go func() {
-		_, err := q.Read(make([]byte, MaxPacket))
+		_, err := readPacket(q, make([]byte, MaxPacket))
 		read <- err
 	}()
 	select {

@@ -17,9 +17,9 @@
 //
 // # Who may call what
 //
-// Read and TryRead of one Queue belong to one goroutine at a time. WriteV may be called by any number of goroutines;
-// each packet is one writev, so packets never mix. Close may be called at any time by anyone and unblocks Read.
-// None of Read, TryRead and WriteV allocates.
+// TryRead of one Queue belongs to one goroutine at a time. WriteV may be called by any number of goroutines; each packet
+// is one writev, so packets never mix. Close may be called at any time by anyone. Neither TryRead nor WriteV allocates.
+// Nothing here waits for packets: callers poll(2) the descriptor that Control lends them.
 //
 // # What does not belong here
 //

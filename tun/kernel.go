@@ -47,14 +47,17 @@ func openKernel(cfg Config) (*Device, error) {
 			return fail(err)
 		}
 		name = got
-		// Non-blocking and registered only now: a descriptor without an interface always polls as an error.
-		files = append(files, os.NewFile(uintptr(fd), devicePath))
+		f, err := newFile(fd)
+		if err != nil {
+			return fail(err)
+		}
+		files = append(files, f)
 	}
 	return newDevice(name, Kernel, features, files)
 }
 
 func openTun() (int, error) {
-	fd, err := unix.Open(devicePath, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(devicePath, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	switch {
 	case err == nil:
 		return fd, nil
@@ -64,6 +67,21 @@ func openTun() (int, error) {
 		return -1, fmt.Errorf("open %s: %w (run as root, or let users open it: chmod 0666 %s)", devicePath, err, devicePath)
 	}
 	return -1, fmt.Errorf("open %s: %w", devicePath, err)
+}
+
+// newFile takes fd over. A descriptor that blocks when os.NewFile sees it stays out of the runtime's poller; reads of ours
+// must not block all the same.
+func newFile(fd int) (*os.File, error) {
+	if err := unix.SetNonblock(fd, false); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("set blocking: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), devicePath)
+	if err := unix.SetNonblock(fd, true); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("set non-blocking: %w", err)
+	}
+	return f, nil
 }
 
 // attach gives fd its interface, made now unless a persistent one of this name exists.
@@ -135,11 +153,12 @@ func adopt(fd int) (*Device, error) {
 	if err != nil {
 		return fail(err)
 	}
-	if err := unix.SetNonblock(fd, true); err != nil {
-		return fail(fmt.Errorf("set non-blocking: %w", err))
-	}
 	unix.CloseOnExec(fd)
-	return newDevice(req.Name(), Kernel, features, []*os.File{os.NewFile(uintptr(fd), devicePath)})
+	f, err := newFile(fd)
+	if err != nil {
+		return nil, err
+	}
+	return newDevice(req.Name(), Kernel, features, []*os.File{f})
 }
 
 func exists(name string) bool {

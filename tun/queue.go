@@ -16,22 +16,25 @@ const maxParts = 1024
 
 // Queue is one descriptor of a TAP: an independent stream of packets in both directions. See the package comment for who
 // may call what.
+//
+// The descriptor is kept out of the poller of Go's runtime, which would wake a thread at every packet only to find that
+// nobody waits there: callers wait with poll(2) themselves.
 type Queue struct {
 	file  *os.File
 	raw   syscall.RawConn
 	plain bool // frames come and go without a header: the Water backend
 	count counters
 
-	// The poller wants functions. They are made once, and their arguments lie here, so that no call allocates.
+	// Holding the descriptor takes functions. They are made once, and their arguments lie here, so that no call allocates.
 	try struct {
-		fn  func(fd uintptr) bool
+		fn  func(fd uintptr)
 		buf []byte
 		n   int
 		err error
 	}
 	mu    sync.Mutex // guards write
 	write struct {
-		fn    func(fd uintptr) bool
+		fn    func(fd uintptr)
 		iov   []unix.Iovec
 		n     int
 		errno syscall.Errno
@@ -62,30 +65,25 @@ func (q *Queue) lead() int {
 	return 0
 }
 
-// Read waits for a packet, writes header and frame to buf and returns their length. What does not fit in buf is lost:
-// give it MaxPacket bytes. After Close it returns an error that is os.ErrClosed; when the interface or its namespace has
-// gone away it returns another one. Every error is final.
-func (q *Queue) Read(buf []byte) (int, error) {
-	lead := q.lead()
-	if len(buf) <= lead {
-		return 0, fmt.Errorf("read tap: buffer of %d bytes is too small", len(buf))
+// Control runs f on the descriptor, which stays open meanwhile. It is for poll(2). After Close it returns os.ErrClosed.
+func (q *Queue) Control(f func(fd uintptr)) error {
+	if q.raw.Control(f) != nil {
+		return os.ErrClosed
 	}
-	n, err := q.file.Read(buf[lead:])
-	if err != nil {
-		return 0, fmt.Errorf("read tap: %w", err)
-	}
-	return q.received(buf, n), nil
+	return nil
 }
 
-// TryRead is Read that does not wait: 0 and no error mean that nothing is there.
+// TryRead takes a packet if there is one, writes header and frame to buf and returns their length; 0 and no error mean
+// that nothing is there. What does not fit in buf is lost: give it MaxPacket bytes. After Close it returns an error that is
+// os.ErrClosed; when the interface or its namespace has gone away it returns another one. Every error is final.
 func (q *Queue) TryRead(buf []byte) (int, error) {
 	lead := q.lead()
 	if len(buf) <= lead {
 		return 0, fmt.Errorf("read tap: buffer of %d bytes is too small", len(buf))
 	}
 	q.try.buf = buf[lead:]
-	if err := q.raw.Read(q.try.fn); err != nil {
-		return 0, fmt.Errorf("read tap: %w", closed(err))
+	if err := q.Control(q.try.fn); err != nil {
+		return 0, fmt.Errorf("read tap: %w", err)
 	}
 	q.try.buf = nil
 	if q.try.err != nil {
@@ -97,11 +95,11 @@ func (q *Queue) TryRead(buf []byte) (int, error) {
 	return q.received(buf, q.try.n), nil
 }
 
-func (q *Queue) tryRead(fd uintptr) bool {
+func (q *Queue) tryRead(fd uintptr) {
 	for {
 		q.try.n, q.try.err = unix.Read(int(fd), q.try.buf)
 		if q.try.err != unix.EINTR {
-			return true
+			return
 		}
 	}
 }
@@ -170,21 +168,21 @@ func (q *Queue) send(parts [][]byte) error {
 		return nil
 	}
 	q.write.iov = iov
-	err := q.raw.Write(q.write.fn)
+	err := q.Control(q.write.fn)
 	clear(iov) // do not hold the caller's memory
 	if err != nil {
-		return fmt.Errorf("write tap: %w", closed(err))
+		return fmt.Errorf("write tap: %w", err)
 	}
 	return q.sent(q.write.n, q.write.errno)
 }
 
-func (q *Queue) writev(fd uintptr) bool {
+func (q *Queue) writev(fd uintptr) {
 	iov := q.write.iov
 	for {
 		n, _, errno := unix.Syscall(unix.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&iov[0])), uintptr(len(iov)))
 		if errno != unix.EINTR {
 			q.write.n, q.write.errno = int(n), errno
-			return true // never wait for room: a full queue drops
+			return // never wait for room: a full queue drops
 		}
 	}
 }
@@ -218,12 +216,4 @@ func (q *Queue) Stats() Stats {
 		WrittenPackets: c.writtenPackets.Load(), WrittenBytes: c.writtenBytes.Load(),
 		DroppedFull: c.droppedFull.Load(), DroppedDown: c.droppedDown.Load(), DroppedRefused: c.droppedRefused.Load(),
 	}
-}
-
-// closed makes the poller's own error what os.File says in the same case.
-func closed(err error) error {
-	if errors.Is(err, os.ErrClosed) || err.Error() == "use of closed file" {
-		return os.ErrClosed
-	}
-	return err
 }

@@ -56,7 +56,7 @@ func serve(t *testing.T, q *Queue, answer func(p []byte) []byte) {
 		defer close(stopped)
 		buf := make([]byte, MaxPacket)
 		for {
-			n, err := q.Read(buf)
+			n, err := readPacket(q, buf)
 			if err != nil {
 				if !errors.Is(err, os.ErrClosed) {
 					t.Error(err)
@@ -182,7 +182,7 @@ func TestFallbackTakesSuperFrames(t *testing.T) {
 			defer close(stopped)
 			buf := make([]byte, MaxPacket)
 			for {
-				n, err := from.Read(buf)
+				n, err := readPacket(from, buf)
 				if err != nil {
 					return
 				}

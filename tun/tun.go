@@ -12,7 +12,7 @@ const (
 	// HeaderLen is the length in bytes of the virtio-net header before every frame, in both directions.
 	HeaderLen = 10
 	// MaxPacket is the size in bytes of a buffer that holds whatever a TAP can hand out: header, Ethernet header,
-	// one VLAN tag and the largest IP packet. Read cuts off what does not fit.
+	// one VLAN tag and the largest IP packet. TryRead cuts off what does not fit.
 	MaxPacket = HeaderLen + 14 + 4 + 65535
 	// DefaultTxQueueLen is how many packets the kernel holds for a reader before it drops.
 	DefaultTxQueueLen = 1000
@@ -178,7 +178,7 @@ func (d *Device) Stats() Stats {
 	return sum
 }
 
-// Close closes every queue; blocked Reads return os.ErrClosed. Unless it was opened with Persist the interface goes away.
+// Close closes every queue. It does not wake who waits for one with poll(2). Unless it was opened with Persist the interface goes away.
 // Closing twice returns os.ErrClosed.
 func (d *Device) Close() error {
 	var errs []error

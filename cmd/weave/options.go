@@ -37,6 +37,7 @@ func launchFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "resume"},
 		&cli.IntFlag{Name: "mtu", EnvVars: []string{"WEAVE_MTU"}},
 		&cli.StringFlag{Name: "tap", Value: "auto"},
+		&cli.IntFlag{Name: "queues"},
 		&cli.StringFlag{Name: "log-level", Value: "info"},
 		&cli.StringFlag{Name: "http-addr", Value: envOr("WEAVE_HTTP_ADDR", "127.0.0.1:6784")},
 		&cli.StringFlag{Name: "status-addr", Value: envOr("WEAVE_STATUS_ADDR", "127.0.0.1:6782")},
@@ -68,6 +69,7 @@ func readOptions(c *cli.Context, d dirs) (options, error) {
 		ConnLimit:   c.Int("conn-limit"),
 		MTU:         c.Int("mtu"),
 		Tap:         c.String("tap"),
+		Queues:      c.Int("queues"),
 		Paths:       node.Paths{State: d.state, Run: d.run},
 		Listeners:   node.Listeners{HTTP: c.String("http-addr"), Status: c.String("status-addr")},
 	}
@@ -99,6 +101,9 @@ func (o options) check() error {
 	}
 	if !slices.Contains([]string{"auto", "kernel", "water"}, cfg.Tap) {
 		return fmt.Errorf("invalid --tap %q, should be auto, kernel or water", cfg.Tap)
+	}
+	if cfg.Queues < 0 || cfg.Queues > node.MaxQueues {
+		return fmt.Errorf("invalid --queues %d, should be 1 to %d, or 0 to choose", cfg.Queues, node.MaxQueues)
 	}
 	if cfg.ConnLimit < 0 {
 		return fmt.Errorf("invalid --conn-limit %d, should be 0 (no limit) or more", cfg.ConnLimit)
@@ -216,6 +221,7 @@ func (o options) arguments() []string {
 		"launch", "--name=" + cfg.Name, "--nickname=" + cfg.Nickname, "--port=" + strconv.Itoa(cfg.Port),
 		"--no-discovery=" + strconv.FormatBool(cfg.NoDiscovery), "--conn-limit=" + strconv.Itoa(cfg.ConnLimit),
 		"--mtu=" + strconv.Itoa(cfg.MTU), "--log-level=" + o.level, "--tap=" + cfg.Tap,
+		"--queues=" + strconv.Itoa(cfg.Queues),
 		"--http-addr=" + cfg.Listeners.HTTP,
 		"--status-addr=" + cfg.Listeners.Status, "--resume=" + strconv.FormatBool(cfg.Resume),
 		"--no-restart=" + strconv.FormatBool(o.noRestart),

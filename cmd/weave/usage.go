@@ -9,7 +9,8 @@ weave --help | help
 weave launch        [--name <name>] [--nickname <nickname>]
                     [--password <password>] [--port <port>] [--host <ip>]
                     [--no-discovery] [--conn-limit <count>] [--resume]
-                    [--mtu <bytes>] [--tap auto|kernel|water] [--log-level debug|info|warning|error]
+                    [--mtu <bytes>] [--tap auto|kernel|water] [--queues <count>]
+                    [--log-level debug|info|warning|error]
                     [--http-addr <addr>] [--status-addr <addr>]
                     [--no-restart] [--foreground] [<peer> ...]
 

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 )
 
 // Defaults and bounds of Config; the defaults are Weave Net's.
@@ -16,6 +17,7 @@ const (
 	DefaultConnLimit = 200
 	MinMTU           = 576   // what every IPv4 host must take (RFC 791)
 	MaxMTU           = 65521 // what a TAP takes: 65,535 less the Ethernet header (drivers/net/tun.c)
+	MaxQueues        = 64
 )
 
 // Paths are a daemon's directories.
@@ -45,6 +47,7 @@ type Config struct {
 	ConnLimit   int        // connections made and accepted; 0: no limit
 	MTU         int        // of the containers' interfaces, bytes; 0: DefaultMTU
 	Tap         string     // what carries frames, see tun.ParseBackend; empty: the best there is
+	Queues      int        // of the TAP, and as many UDP sockets; 0: by the number of processors
 
 	Paths     Paths
 	Listeners Listeners
@@ -66,6 +69,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.MTU < MinMTU || c.MTU > MaxMTU {
 		return c, fmt.Errorf("mtu %d is out of range %d..%d", c.MTU, MinMTU, MaxMTU)
+	}
+	if c.Queues == 0 {
+		c.Queues = max(1, min(4, goruntime.NumCPU()/2))
+	}
+	if c.Queues < 1 || c.Queues > MaxQueues {
+		return c, fmt.Errorf("%d queues are out of range 1..%d", c.Queues, MaxQueues)
 	}
 	if c.ConnLimit < 0 {
 		return c, fmt.Errorf("connection limit %d is negative; use 0 for no limit", c.ConnLimit)

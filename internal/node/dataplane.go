@@ -1,6 +1,7 @@
 package node
 
 import (
+	"hash/maphash"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -98,23 +99,35 @@ type beat struct {
 
 // tapQueue is a queue of a TAP; *tun.Queue is one.
 type tapQueue interface {
-	Read(buf []byte) (int, error)
+	pollable
 	TryRead(buf []byte) (int, error)
 	WriteV(parts [][]byte) error
+}
+
+// socketPair are a lane's UDP sockets: IPv4, IPv6; nil where the host lacks the
+// family.
+type socketPair [2]*link.Socket
+
+// of returns the socket of a family, nil where there is none.
+func (p *socketPair) of(v6 bool) *link.Socket {
+	if v6 {
+		return p[1]
+	}
+	return p[0]
 }
 
 // dataplane is what uplinks, downlinks and the session loop share. Everything
 // in it is immutable, atomic or a channel; no lock is taken per frame.
 type dataplane struct {
 	sw       *stack.Switch
+	flows    maphash.Seed // of the hash that spreads flows over the TAP's queues
 	table    atomic.Pointer[table]
 	clock    *session.Clock
 	started  time.Time
 	seconds  atomic.Uint32 // since started; the switch ages by it
 	counters counters
 
-	sockets [2]*link.Socket // IPv4, IPv6; nil where the host lacks the family
-	queues  []tapQueue
+	sockets []socketPair // at least one; more share the port
 
 	handshakes chan datagram
 	wants      chan stack.Port // peers that frames wait for
@@ -125,7 +138,7 @@ type dataplane struct {
 
 func newDataplane(sw *stack.Switch, clock *session.Clock) *dataplane {
 	dp := &dataplane{
-		sw: sw, clock: clock, started: time.Now(),
+		sw: sw, flows: maphash.MakeSeed(), clock: clock, started: time.Now(),
 		handshakes: make(chan datagram, 1024),
 		wants:      make(chan stack.Port, 64),
 		moves:      make(chan moved, 64),
@@ -144,12 +157,15 @@ func (dp *dataplane) advance(now time.Time) {
 
 func (dp *dataplane) stamp() stack.Stamp { return stack.Stamp(dp.seconds.Load()) }
 
-// socket returns the socket of the address's family, nil where there is none.
-func (dp *dataplane) socket(v6 bool) *link.Socket {
-	if v6 {
-		return dp.sockets[1]
+// closeSockets closes what is open. Nothing may use the data plane any more.
+func (dp *dataplane) closeSockets() {
+	for _, pair := range dp.sockets {
+		for _, s := range pair {
+			if s != nil {
+				_ = s.Close()
+			}
+		}
 	}
-	return dp.sockets[0]
 }
 
 // offer hands an event to the session loop unless it is behind; every event

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	mathrand "math/rand/v2"
 	"net/netip"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -46,46 +45,45 @@ func newSide(t *testing.T, queue tapQueue) *side {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.dp.sockets[0], s.addr = sock, sock.LocalAddr()
+	s.dp.sockets, s.addr = []socketPair{{sock}}, sock.LocalAddr()
 	var private [32]byte
 	_, _ = rand.Read(private[:])
 	if s.machine, err = session.New(session.Config{Private: private, Rand: rand.Reader, Clock: clock}); err != nil {
 		t.Fatal(err)
 	}
 	s.sessions = &sessionLoop{
-		dp: s.dp, machine: s.machine, self: s.machine.PublicKey(), out: newOutput(s.dp, replyArena, queueSessions),
+		dp: s.dp, machine: s.machine, self: s.machine.PublicKey(), out: newOutput(s.dp, s.dp.sockets[0], replyArena, numberSessions),
 		log: slog.New(slog.DiscardHandler), report: s.reports, wake: make(chan struct{}, 1),
 		peers: map[session.PublicKey]*peerState{}, ports: map[stack.Port]*peerState{}, keys: map[uint32]keyEntry{},
 	}
-	s.up = newUplink(s.dp, queue, 0)
+	s.up = newUplink(s.dp, queue, s.dp.sockets[0], 0)
 	return s
 }
 
 // run starts the side's loops; they end with the test.
-func (s *side) run(t *testing.T, uplink bool) {
+func (s *side) run(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
+	lanes, err := newLanes(s.dp, []tapQueue{s.tap}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
 	wg.Go(func() { _ = s.sessions.run(ctx) })
-	wg.Go(func() {
-		if err := newDownlink(s.dp, s.dp.sockets[0], s.tap, false, 128).run(); err != nil {
-			t.Error(err)
-		}
-	})
-	if uplink {
+	for _, l := range lanes {
 		wg.Go(func() {
-			if err := s.up.run(); err != nil {
+			if err := l.run(ctx); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	t.Cleanup(func() {
 		cancel()
-		s.dp.sockets[0].Close()
+		wg.Wait()
+		s.dp.closeSockets()
 		if c, ok := s.tap.(interface{ Close() error }); ok {
 			c.Close()
 		}
-		wg.Wait()
 	})
 }
 
@@ -111,8 +109,8 @@ func newPair(t *testing.T, aes bool) (a, b *side, inA, inB *tuntest.End) {
 	inA, tapA := tuntest.Pipe(4096)
 	inB, tapB := tuntest.Pipe(4096)
 	a, b = newSide(t, tapA), newSide(t, tapB)
-	a.run(t, true)
-	b.run(t, true)
+	a.run(t)
+	b.run(t)
 	join(t, a, b, aes)
 	return a, b, inA, inB
 }
@@ -261,25 +259,17 @@ func TestGarbageHarmsNobody(t *testing.T) {
 
 // sink is a TAP that takes everything and gives nothing, without allocating.
 type sink struct {
-	arrived chan struct{}
-	closed  chan struct{}
+	tapQueue // of a pipe that nobody writes to
+	arrived  chan struct{}
 }
 
-func newSink() *sink { return &sink{arrived: make(chan struct{}, 1024), closed: make(chan struct{})} }
-
-func (s *sink) Read([]byte) (int, error) {
-	<-s.closed
-	return 0, os.ErrClosed
+func newSink() *sink {
+	quiet, _ := tuntest.Pipe(1)
+	return &sink{tapQueue: quiet, arrived: make(chan struct{}, 1024)}
 }
-func (s *sink) TryRead([]byte) (int, error) { return 0, nil }
 
 func (s *sink) WriteV([][]byte) error {
 	offer(s.arrived, struct{}{})
-	return nil
-}
-
-func (s *sink) Close() error {
-	close(s.closed)
 	return nil
 }
 
@@ -287,8 +277,8 @@ func (s *sink) Close() error {
 func TestNoAllocationPerFrame(t *testing.T) {
 	sinkA, sinkB := newSink(), newSink()
 	a, b := newSide(t, sinkA), newSide(t, sinkB)
-	a.run(t, false)
-	b.run(t, false)
+	a.run(t)
+	b.run(t)
 	join(t, a, b, true)
 	small := append(make([]byte, wire.VnetLen), frame(0xff, 1, make([]byte, 50))...)
 	packets := map[string][][]byte{

@@ -1,8 +1,6 @@
 package node
 
 import (
-	"errors"
-	"net"
 	"net/netip"
 	"time"
 
@@ -16,12 +14,12 @@ import (
 const receiveSlots = 16
 
 // downlink carries datagrams from one UDP socket to the TAP: receive, open in
-// place, join, decide, write, all on one goroutine.
+// place, join, decide, write, all in one lane.
 type downlink struct {
 	dp      *dataplane
 	recv    *link.Receiver
-	queue   tapQueue
-	out     *output // answers to heartbeats
+	queues  []tapQueue // a flow keeps to one of them
+	out     *output    // answers to heartbeats
 	joiner  *wire.Joiner
 	reply   []byte // the answer being written
 	evicted uint64 // of joiner.Evicted, counted already
@@ -31,38 +29,38 @@ type downlink struct {
 	table *table
 }
 
-func newDownlink(dp *dataplane, s *link.Socket, q tapQueue, plain bool, queue uint8) *downlink {
-	d := &downlink{dp: dp, recv: s.NewReceiver(receiveSlots), queue: q, out: newOutput(dp, replyArena, queue)}
+func newDownlink(dp *dataplane, s *link.Socket, queues []tapQueue, out *output, plain bool) *downlink {
+	d := &downlink{dp: dp, recv: s.NewReceiver(receiveSlots), queues: queues, out: out}
 	d.joiner = wire.NewJoiner(d, plain)
 	return d
 }
 
-// run forwards until the socket is closed, which it reports as nil.
-func (d *downlink) run() error {
-	for {
-		n, err := d.recv.Receive()
-		if errors.Is(err, net.ErrClosed) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		d.setTable(d.dp.table.Load())
-		for i := range n {
-			from, data, segment := d.recv.Message(i)
-			for len(data) > 0 {
-				size := min(segment, len(data))
-				d.datagram(from, data[:size])
-				data = data[size:]
-			}
-		}
-		d.joiner.Flush()
-		if n := d.joiner.Evicted(); n != d.evicted {
-			d.dp.counters.add(dropEvicted, n-d.evicted)
-			d.evicted = n
-		}
-		d.out.flush()
+// turn forwards what the socket has now, up to one call's worth, and says whether that was anything.
+func (d *downlink) turn() (bool, error) {
+	n, err := d.recv.TryReceive()
+	if n > 0 {
+		d.batch(n)
 	}
+	return n > 0, err
+}
+
+// batch forwards the n runs just received.
+func (d *downlink) batch(n int) {
+	d.setTable(d.dp.table.Load())
+	for i := range n {
+		from, data, segment := d.recv.Message(i)
+		for len(data) > 0 {
+			size := min(segment, len(data))
+			d.datagram(from, data[:size])
+			data = data[size:]
+		}
+	}
+	d.joiner.Flush()
+	if n := d.joiner.Evicted(); n != d.evicted {
+		d.dp.counters.add(dropEvicted, n-d.evicted)
+		d.evicted = n
+	}
+	d.out.flush()
 }
 
 // setTable makes the key cache follow the published table.
@@ -165,7 +163,17 @@ func (d *downlink) Packet(source uint32, parts [][]byte) {
 	if v.Action == stack.Drop || (v.Action == stack.Unicast && v.Out != tapPort) {
 		return
 	}
-	if err := d.queue.WriteV(parts); err != nil {
+	if err := d.queue(parts[0][wire.VnetLen:]).WriteV(parts); err != nil {
 		d.dp.counters.add(dropTap, 1)
 	}
+}
+
+// queue chooses where a frame enters the TAP. The kernel reads answers of the
+// flow from the same queue (tun_flow_update, drivers/net/tun.c), so this spreads
+// both directions over the lanes.
+func (d *downlink) queue(frame []byte) tapQueue {
+	if len(d.queues) == 1 {
+		return d.queues[0]
+	}
+	return d.queues[stack.FlowHash(d.dp.flows, frame)%uint32(len(d.queues))]
 }

@@ -3,7 +3,6 @@ package node
 import (
 	"errors"
 	"fmt"
-	goruntime "runtime"
 	"syscall"
 
 	"weave/internal/store"
@@ -38,7 +37,7 @@ func (n *node) openTap() (interfaces, error) {
 	if slot, ok := slotOf(n.store); ok {
 		first, last = slot, slot
 	}
-	cfg := tun.Config{Queues: max(1, min(4, goruntime.NumCPU()/2)), MTU: n.cfg.MTU, LeaveDown: true}
+	cfg := tun.Config{Queues: n.cfg.Queues, MTU: n.cfg.MTU, LeaveDown: true}
 	if n.cfg.Tap != "" {
 		var err error
 		if cfg.Backend, err = tun.ParseBackend(n.cfg.Tap); err != nil {

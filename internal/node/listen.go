@@ -23,8 +23,20 @@ const socketBuffer = 8 << 20
 // addressInterval is how often the host's addresses are looked at.
 const addressInterval = 30 * time.Second
 
-// listenUDP opens a socket per address family that the host has.
+// listenUDP opens a pair of sockets for each lane that receives.
 func (n *node) listenUDP() error {
+	for range n.cfg.Queues {
+		pair, err := n.listenPair(n.cfg.Queues > 1)
+		if err != nil {
+			return err
+		}
+		n.dp.sockets = append(n.dp.sockets, pair)
+	}
+	return nil
+}
+
+// listenPair opens a socket per address family that the host has.
+func (n *node) listenPair(shared bool) (pair socketPair, err error) {
 	for i, network := range []string{"udp4", "udp6"} {
 		bind, want := n.cfg.bindAddr(i == 1)
 		if !want {
@@ -32,21 +44,21 @@ func (n *node) listenUDP() error {
 		}
 		s, err := link.Listen(link.Config{
 			Network: network, Bind: bind, RecvBuffer: socketBuffer, SendBuffer: socketBuffer,
-			Log: n.log.With("part", "link"),
+			Reuse: shared, Log: n.log.With("part", "link"),
 		})
 		if errors.Is(err, link.ErrFamily) {
 			n.log.Info("address family is not there", "network", network)
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("%w; is another weave running? --port chooses another port", err)
+			return pair, fmt.Errorf("%w; is another weave running? --port chooses another port", err)
 		}
-		n.dp.sockets[i] = s
+		pair[i] = s
 	}
-	if n.dp.sockets[0] == nil && n.dp.sockets[1] == nil {
-		return errors.New("the host has neither IPv4 nor IPv6")
+	if pair[0] == nil && pair[1] == nil {
+		return pair, errors.New("the host has neither IPv4 nor IPv6")
 	}
-	return nil
+	return pair, nil
 }
 
 // listenTCP opens the control listeners.
@@ -59,7 +71,7 @@ func (n *node) listenTCP() error {
 	if err != nil {
 		return err
 	}
-	for i := range n.dp.sockets {
+	for i := range len(socketPair{}) {
 		bind, want := n.cfg.bindAddr(i == 1)
 		if !want {
 			continue

@@ -130,9 +130,13 @@ func (m metrics) drops(ch chan<- prometheus.Metric) {
 	count("tap_down", tap.DroppedDown)
 	count("tap_refused", tap.DroppedRefused)
 	for i, family := range []string{"ipv4", "ipv6"} {
-		if s := m.n.dp.sockets[i]; s != nil {
-			count("truncated_"+family, s.Stats().Truncated)
+		var n uint64
+		for _, pair := range m.n.dp.sockets {
+			if s := pair[i]; s != nil {
+				n += s.Stats().Truncated
+			}
 		}
+		count("truncated_"+family, n)
 	}
 	m.control(count)
 	for r, n := range m.n.dp.sw.Counters().Drops {

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
@@ -109,7 +108,7 @@ func (n *node) openData() error {
 	}
 	n.sessions = &sessionLoop{
 		dp: n.dp, machine: n.machine, psk: peer.PSK(n.cfg.Password), self: n.machine.PublicKey(),
-		out: newOutput(n.dp, replyArena, queueSessions), log: n.log.With("part", "sessions"),
+		out: newOutput(n.dp, n.dp.sockets[0], replyArena, numberSessions), log: n.log.With("part", "sessions"),
 		wake:  make(chan struct{}, 1),
 		peers: map[session.PublicKey]*peerState{}, ports: map[stack.Port]*peerState{}, keys: map[uint32]keyEntry{},
 	}
@@ -125,9 +124,6 @@ func (n *node) openHost(ctx context.Context) error {
 	}
 	if why := n.tap.Fallback(); why != nil {
 		n.log.Warn("the kernel refuses TAP offloads; going on slowly without", "err", why)
-	}
-	for _, q := range n.tap.Queues() {
-		n.dp.queues = append(n.dp.queues, q)
 	}
 	n.host, err = netlink.Open(netlink.Config{
 		Bridge: names.bridge, MAC: n.memory.name[:], MTU: n.cfg.MTU,
@@ -190,12 +186,6 @@ func hasAES() bool {
 	return cpu.X86.HasAES && cpu.X86.HasPCLMULQDQ || cpu.ARM64.HasAES && cpu.ARM64.HasPMULL
 }
 
-// Queues are told apart in the numbers of fragments.
-const (
-	queueSessions  = 255
-	queueDownlinks = 128
-)
-
 // run starts every loop and waits for all of them.
 func (n *node) run(ctx context.Context) error {
 	server, err := api.Listen(api.Config{
@@ -211,25 +201,25 @@ func (n *node) run(ctx context.Context) error {
 	g.Go(func() error { return n.mesh.run(ctx) })
 	g.Go(func() error { return n.sessions.run(ctx) })
 	g.Go(func() error { return n.watchAddresses(ctx) })
-	for i, q := range n.dp.queues {
-		g.Go(func() error { return n.ended("TAP", newUplink(n.dp, q, uint8(i)).run()) })
+	lanes, err := newLanes(n.dp, n.tapQueues(), !n.tap.Offloads())
+	if err != nil {
+		return err
 	}
-	for i, s := range n.dp.sockets {
-		if s == nil {
-			continue
-		}
-		q := n.dp.queues[i%len(n.dp.queues)]
-		down := newDownlink(n.dp, s, q, !n.tap.Offloads(), uint8(queueDownlinks+i))
-		g.Go(func() error { return n.ended("UDP", down.run()) })
+	for _, l := range lanes {
+		g.Go(func() error { return n.ended("data plane", l.run(ctx)) })
 	}
-	g.Go(func() error { // unblocks the loops that wait for the kernel
-		<-ctx.Done()
-		return n.closeDevices()
-	})
 	n.ready.Store(true)
 	n.log.Info("running", "name", n.memory.name, "nickname", n.cfg.Nickname, "port", n.cfg.Port, "instance", n.cfg.Instance)
 	g.Go(func() error { return server.Run(ctx) })
 	return g.Wait()
+}
+
+func (n *node) tapQueues() []tapQueue {
+	var all []tapQueue
+	for _, q := range n.tap.Queues() {
+		all = append(all, q)
+	}
+	return all
 }
 
 // ended judges the end of a loop: a reset takes the TAP away on purpose.
@@ -247,16 +237,6 @@ func unlessDone(ctx context.Context, err error) error {
 	return err
 }
 
-func (n *node) closeDevices() error {
-	err := n.tap.Close()
-	for _, s := range n.dp.sockets {
-		if s != nil {
-			err = errors.Join(err, s.Close())
-		}
-	}
-	return err
-}
-
 // close gives back what open took, as far as it got.
 func (n *node) close() {
 	if n.machine != nil {
@@ -264,6 +244,9 @@ func (n *node) close() {
 	}
 	if n.tap != nil {
 		n.tap.Close()
+	}
+	if n.dp != nil {
+		n.dp.closeSockets()
 	}
 	if n.host != nil {
 		n.host.Close()

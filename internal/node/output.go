@@ -40,10 +40,11 @@ type output struct {
 	cutter  *wire.Cutter
 }
 
-// newOutput makes an output; queue tells its fragments from those of others.
-func newOutput(dp *dataplane, arena int, queue uint8) *output {
-	o := &output{dp: dp, arena: make([]byte, arena), cutter: wire.NewCutter(queue, rand.Uint32())}
-	for i, s := range dp.sockets {
+// newOutput makes an output that sends by a lane's sockets; number tells its
+// fragments from those of others.
+func newOutput(dp *dataplane, socks socketPair, arena int, number uint8) *output {
+	o := &output{dp: dp, arena: make([]byte, arena), cutter: wire.NewCutter(number, rand.Uint32())}
+	for i, s := range socks {
 		if s != nil {
 			o.senders[i] = s.NewSender(senderSlots)
 		}

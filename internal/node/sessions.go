@@ -336,7 +336,7 @@ func (l *sessionLoop) move(p *peerState, from netip.AddrPort) {
 
 // measure asks the kernel for the MTU towards an address, bytes at IP level.
 func (l *sessionLoop) measure(to netip.AddrPort) int {
-	s := l.dp.socket(to.Addr().Is6())
+	s := l.dp.sockets[0].of(to.Addr().Is6())
 	if s == nil {
 		return peer.MinMTU
 	}

@@ -1,22 +1,19 @@
 package node
 
 import (
-	"errors"
-	"os"
-
 	"weave/peer/wire"
 	"weave/stack"
 )
 
 const (
-	// burst bounds the packets read from a TAP before what they became is sent:
+	// burstBytes bounds what is read from a TAP before what it became is sent:
 	// bundling never waits for more, and never delays the first for long.
-	burst        = 64
+	burstBytes   = 128 << 10
 	packetBuffer = wire.Headroom + wire.MaxPacket
 )
 
 // uplink carries frames from one TAP queue to peers: read, decide, seal, send,
-// all on one goroutine.
+// all in one lane.
 type uplink struct {
 	dp    *dataplane
 	queue tapQueue
@@ -25,31 +22,35 @@ type uplink struct {
 	copy  []byte // of a packet that goes to several peers and would be cut in place
 }
 
-func newUplink(dp *dataplane, q tapQueue, queue uint8) *uplink {
+func newUplink(dp *dataplane, q tapQueue, socks socketPair, number uint8) *uplink {
 	return &uplink{
-		dp: dp, queue: q, out: newOutput(dp, bulkArena, queue),
+		dp: dp, queue: q, out: newOutput(dp, socks, bulkArena, number),
 		buf: make([]byte, packetBuffer), copy: make([]byte, packetBuffer),
 	}
 }
 
-// run forwards until the queue is closed, which it reports as nil.
-func (u *uplink) run() error {
-	for {
-		n, err := u.queue.Read(u.buf[wire.Headroom:])
-		if errors.Is(err, os.ErrClosed) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		for range burst {
-			u.forward(n)
-			if n, err = u.queue.TryRead(u.buf[wire.Headroom:]); n == 0 || err != nil {
-				break
-			}
-		}
-		u.out.flush()
+// turn forwards what the queue has now, up to a burst, and says whether that was anything.
+func (u *uplink) turn() (bool, error) {
+	n, err := u.queue.TryRead(u.buf[wire.Headroom:])
+	if n > 0 {
+		u.batch(n)
 	}
+	return n > 0, err
+}
+
+// batch forwards the packet of n bytes in buf and those that are there behind it.
+func (u *uplink) batch(n int) {
+	var err error
+	for total := n; ; total += n {
+		u.forward(n)
+		if total >= burstBytes {
+			break
+		}
+		if n, err = u.queue.TryRead(u.buf[wire.Headroom:]); n == 0 || err != nil {
+			break
+		}
+	}
+	u.out.flush()
 }
 
 // forward sends the packet of n bytes in buf where the switch says.

@@ -21,7 +21,7 @@ func TestNoAllocations(t *testing.T) {
 					}
 					want := x.Flush().Sent
 					for n := 0; n < want; {
-						k, err := r.Receive()
+						k, err := r.await()
 						if err != nil {
 							t.Fatal(err)
 						}
@@ -67,7 +67,7 @@ func BenchmarkLoopback(b *testing.B) {
 					b.Fatalf("flush: %+v", res)
 				}
 				for n := 0; n < len(run); {
-					k, err := r.Receive()
+					k, err := r.await()
 					if err != nil {
 						b.Fatal(err)
 					}

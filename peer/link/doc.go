@@ -23,8 +23,8 @@
 // # Concurrency
 //
 // A Socket may be used by any number of goroutines. A Receiver and a Sender
-// belong to one goroutine each; several of both may share a Socket. Close
-// unblocks every one of them.
+// belong to one goroutine each; several of both may share a Socket. Neither
+// waits to receive: callers poll(2) the descriptor that Control lends them.
 //
 // # What does not belong here
 //

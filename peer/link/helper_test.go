@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // networks are the two families every test runs over.
@@ -57,9 +58,8 @@ func cut(data []byte, segment int) [][]byte {
 // collect receives until count datagrams are there, cutting runs.
 func collect(t interface{ Fatalf(string, ...any) }, r *Receiver, from netip.AddrPort, count int) [][]byte {
 	var out [][]byte
-	_ = r.sock.conn.SetReadDeadline(time.Now().Add(5 * time.Second))
 	for len(out) < count {
-		n, err := r.Receive()
+		n, err := r.await()
 		if err != nil {
 			t.Fatalf("after %d of %d datagrams: %v", len(out), count, err)
 		}
@@ -74,6 +74,19 @@ func collect(t interface{ Fatalf(string, ...any) }, r *Receiver, from netip.Addr
 		}
 	}
 	return out
+}
+
+var errNothing = errors.New("nothing comes")
+
+// await is TryReceive that waits, but not for ever.
+func (r *Receiver) await() (int, error) {
+	for until := time.Now().Add(5 * time.Second); time.Now().Before(until); {
+		if n, err := r.TryReceive(); n > 0 || err != nil {
+			return n, err
+		}
+		_ = r.sock.Control(func(fd uintptr) { poll(int(fd), unix.POLLIN, time.Until(until)) })
+	}
+	return 0, errNothing
 }
 
 func equal(a, b [][]byte) bool {

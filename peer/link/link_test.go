@@ -97,20 +97,18 @@ func TestSplitsToKernelLimits(t *testing.T) {
 	}
 }
 
-func TestCloseUnblocksReceive(t *testing.T) {
+func TestClosed(t *testing.T) {
 	for _, network := range networks {
 		t.Run(network, func(t *testing.T) {
 			s := open(t, network, Config{})
 			r := s.NewReceiver(4)
-			got := make(chan error, 1)
-			go func() {
-				_, err := r.Receive()
-				got <- err
-			}()
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			if err := <-got; !errors.Is(err, net.ErrClosed) {
+			if _, err := r.TryReceive(); !errors.Is(err, net.ErrClosed) {
+				t.Fatalf("got %v, want net.ErrClosed", err)
+			}
+			if err := s.Control(func(uintptr) { t.Error("a closed descriptor was lent") }); !errors.Is(err, net.ErrClosed) {
 				t.Fatalf("got %v, want net.ErrClosed", err)
 			}
 			x := s.NewSender(1)

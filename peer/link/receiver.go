@@ -21,7 +21,7 @@ type Receiver struct {
 	runs  []run
 	used  int // slots the last call filled
 	zones zones
-	read  func(fd uintptr) bool // made once, so that Receive does not allocate
+	read  func(fd uintptr) // made once, so that TryReceive does not allocate
 	errno unix.Errno
 }
 
@@ -45,21 +45,23 @@ func (s *Socket) NewReceiver(slots int) *Receiver {
 	return r
 }
 
-// Receive waits for at least one run and returns how many there are. What
-// Message gave before is overwritten. After Close the error wraps
-// net.ErrClosed.
-func (r *Receiver) Receive() (int, error) {
+// TryReceive takes what is there and returns how many runs that is; 0 and no
+// error mean none. What Message gave before is overwritten. After Close the
+// error wraps net.ErrClosed.
+func (r *Receiver) TryReceive() (int, error) {
 	for {
-		if err := r.sock.raw.Read(r.read); err != nil {
+		if err := r.sock.Control(r.read); err != nil {
 			return 0, fmt.Errorf("receive: %w", err)
 		}
-		if r.errno != 0 {
-			// What an ICMP message left on the socket is gone once read.
+		switch {
+		case r.errno == unix.EAGAIN:
+			return 0, nil
+		case soft(r.errno): // what an ICMP message left on the socket is gone once read
 			r.sock.count.receiveErrors.Add(1)
-			if !soft(r.errno) {
-				return 0, fmt.Errorf("receive: recvmmsg: %w", r.errno)
-			}
 			continue
+		case r.errno != 0:
+			r.sock.count.receiveErrors.Add(1)
+			return 0, fmt.Errorf("receive: recvmmsg: %w", r.errno)
 		}
 		r.collect()
 		if len(r.runs) > 0 {
@@ -68,8 +70,11 @@ func (r *Receiver) Receive() (int, error) {
 	}
 }
 
-// Message gives run i of the last Receive. data points into the Receiver and
-// may be changed in place until the next Receive; its capacity is its length.
+// Control lends the socket's descriptor, see Socket.Control.
+func (r *Receiver) Control(f func(fd uintptr)) error { return r.sock.Control(f) }
+
+// Message gives run i of the last TryReceive. data points into the Receiver and
+// may be changed in place until the next TryReceive; its capacity is its length.
 // It holds datagrams of segment bytes each, the last may be shorter.
 func (r *Receiver) Message(i int) (from netip.AddrPort, data []byte, segment int) {
 	m := &r.runs[i]
@@ -77,8 +82,8 @@ func (r *Receiver) Message(i int) (from netip.AddrPort, data []byte, segment int
 	return m.from, r.data[start : start+m.len : start+m.len], m.segment
 }
 
-// readFD makes one recvmmsg; false tells the poller to wait.
-func (r *Receiver) readFD(fd uintptr) bool {
+// readFD makes one recvmmsg.
+func (r *Receiver) readFD(fd uintptr) {
 	for i := range r.used {
 		h := &r.slots.hdrs[i].hdr
 		h.Namelen = unix.SizeofSockaddrInet6
@@ -89,7 +94,6 @@ func (r *Receiver) readFD(fd uintptr) bool {
 	if r.errno != 0 {
 		r.used = 1 // the kernel may have touched the first header
 	}
-	return r.errno != unix.EAGAIN
 }
 
 // collect turns the filled slots into runs and counts them.

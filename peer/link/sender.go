@@ -1,9 +1,7 @@
 package link
 
 import (
-	"errors"
 	"net/netip"
-	"os"
 	"time"
 	"unsafe"
 
@@ -37,9 +35,11 @@ type Sender struct {
 	plain   *Sender                      // sends what GSO was refused for
 	gso     bool
 	zones   zones
-	try     func(fd uintptr) // made once, so that Flush does not allocate; so is write
-	write   func(fd uintptr) bool
+	try     func(fd uintptr) // made once, so that Flush does not allocate; so is room
+	room    func(fd uintptr)
 	errno   unix.Errno
+
+	patience time.Duration // of the wait in progress
 }
 
 // note is what the kernel's arrays do not keep about a run.
@@ -73,7 +73,8 @@ func (s *Socket) NewSender(slots int) *Sender { return s.newSender(max(slots, 1)
 
 func (s *Socket) newSender(n int, gso bool) *Sender {
 	x := &Sender{sock: s, gso: gso, slots: newSlots(n), notes: make([]note, n)}
-	x.try, x.write = x.tryFD, x.writeFD
+	x.try = x.tryFD
+	x.room = func(fd uintptr) { poll(int(fd), unix.POLLOUT, x.patience) }
 	return x
 }
 
@@ -140,18 +141,14 @@ func (x *Sender) Flush() Result {
 func (x *Sender) drain() {
 	var until time.Time // end of patience, set when the buffer is found full
 	for x.head < x.n {
-		err := x.sock.raw.Control(x.try)
-		if err == nil && x.errno == unix.EAGAIN {
+		switch err := x.sock.Control(x.try); {
+		case err != nil: // closed
+			x.abandon(unix.EBADF)
+		case x.errno == unix.EAGAIN:
 			if until.IsZero() {
 				until = time.Now().Add(stallLimit)
 			}
-			err = x.wait(until)
-		}
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			x.abandon(unix.EAGAIN)
-		case err != nil: // closed
-			x.abandon(unix.EBADF)
+			x.await(until)
 		case x.errno != 0:
 			x.refuse(x.errno)
 		}
@@ -160,20 +157,15 @@ func (x *Sender) drain() {
 	x.n, x.head = 0, 0
 }
 
-// wait parks until the buffer has room and has sent something, or until has
-// come. The deadline is the socket's: with several Senders the last one to set
-// it extends the others' patience a little, which does no harm.
-func (x *Sender) wait(until time.Time) error {
-	if err := x.sock.conn.SetWriteDeadline(until); err != nil {
-		return err
+// await waits until the buffer has room, and gives up what is queued when
+// until has come.
+func (x *Sender) await(until time.Time) {
+	x.patience = time.Until(until)
+	if x.patience <= 0 {
+		x.abandon(unix.EAGAIN)
+		return
 	}
-	return x.sock.raw.Write(x.write)
-}
-
-// writeFD makes one sendmmsg; false tells the poller to wait for room.
-func (x *Sender) writeFD(fd uintptr) bool {
-	x.tryFD(fd)
-	return x.errno != unix.EAGAIN
+	_ = x.sock.Control(x.room)
 }
 
 // tryFD makes one sendmmsg and counts what went. The kernel stops at the first

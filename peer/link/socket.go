@@ -1,12 +1,13 @@
 package link
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 
@@ -30,8 +31,12 @@ type Config struct {
 }
 
 // A Socket is one bound UDP socket. Its methods may be called concurrently.
+//
+// Its descriptor is kept out of the poller of Go's runtime, which would wake a
+// thread at every datagram only to find that nobody waits there: Receivers and
+// their callers wait with poll(2) themselves.
 type Socket struct {
-	conn *net.UDPConn
+	file *os.File // not in the poller of Go's runtime: see Socket
 	raw  syscall.RawConn
 	bind netip.AddrPort // as bound, for PathMTU's probes
 	v6   bool
@@ -84,18 +89,8 @@ func Listen(cfg Config) (*Socket, error) {
 	if bind.Addr().Unmap().Is6() != s.v6 {
 		return nil, fmt.Errorf("listen %s: address %s is of the other family", cfg.Network, bind.Addr())
 	}
-	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		return onFD(c, func(fd int) error { return s.configure(fd, cfg) })
-	}}
-	pc, err := lc.ListenPacket(context.Background(), cfg.Network, bind.String())
-	if err != nil {
+	if err := s.open(bind, cfg); err != nil {
 		return nil, listenError(cfg.Network, err)
-	}
-	s.conn = pc.(*net.UDPConn)
-	s.bind = s.conn.LocalAddr().(*net.UDPAddr).AddrPort()
-	if s.raw, err = s.conn.SyscallConn(); err != nil {
-		_ = s.conn.Close()
-		return nil, fmt.Errorf("listen %s: %w", cfg.Network, err)
 	}
 	if g := s.granted; cfg.Log != nil && (g.RecvBuffer < cfg.RecvBuffer || g.SendBuffer < cfg.SendBuffer) {
 		cfg.Log.Info("socket buffers smaller than wanted", "network", cfg.Network,
@@ -103,6 +98,58 @@ func Listen(cfg Config) (*Socket, error) {
 			"send", g.SendBuffer, "send_wanted", cfg.SendBuffer)
 	}
 	return s, nil
+}
+
+// open makes, configures and binds the socket.
+func (s *Socket) open(bind netip.AddrPort, cfg Config) error {
+	family := unix.AF_INET
+	if s.v6 {
+		family = unix.AF_INET6
+	}
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("socket: %w", err)
+	}
+	if s.v6 {
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
+	}
+	if err == nil {
+		err = s.configure(fd, cfg)
+	}
+	if err == nil {
+		if err = unix.Bind(fd, s.unixAddr(bind)); err != nil {
+			err = fmt.Errorf("bind %v: %w", bind, err)
+		}
+	}
+	if err == nil {
+		s.bind, err = boundTo(fd)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return err
+	}
+	s.file = os.NewFile(uintptr(fd), cfg.Network)
+	s.raw, err = s.file.SyscallConn()
+	return err
+}
+
+// boundTo asks the kernel for a socket's own address.
+func boundTo(fd int) (netip.AddrPort, error) {
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("getsockname: %w", err)
+	}
+	switch n := name.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(n.Addr), uint16(n.Port)), nil
+	case *unix.SockaddrInet6:
+		a := netip.AddrFrom16(n.Addr)
+		if n.ZoneId != 0 {
+			a = a.WithZone(strconv.FormatUint(uint64(n.ZoneId), 10))
+		}
+		return netip.AddrPortFrom(a, uint16(n.Port)), nil
+	}
+	return netip.AddrPort{}, fmt.Errorf("getsockname: %T", name)
 }
 
 // listenError marks the errors that mean a missing family.
@@ -136,8 +183,18 @@ func (s *Socket) LocalPort() uint16 { return s.bind.Port() }
 // LocalAddr is the address and port the socket is bound to.
 func (s *Socket) LocalAddr() netip.AddrPort { return s.bind }
 
-// Close closes the socket and unblocks its Receivers and Senders.
-func (s *Socket) Close() error { return s.conn.Close() }
+// Close closes the socket. It does not wake who waits for it with poll(2).
+func (s *Socket) Close() error { return s.file.Close() }
+
+// Control runs f on the descriptor, which stays open meanwhile. It is for
+// poll(2): the socket is ready to read when a Receiver finds something. The
+// error says that the socket is closed.
+func (s *Socket) Control(f func(fd uintptr)) error {
+	if s.raw.Control(f) != nil {
+		return net.ErrClosed
+	}
+	return nil
+}
 
 // Stats reads the counters; they are not read as one instant.
 func (s *Socket) Stats() Stats {

@@ -9,27 +9,53 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 )
 
 // HeaderLen is tun.HeaderLen, repeated so that a pure room's test need not import an edge.
 const HeaderLen = 10
 
-// End is one end of a Pipe. It has the methods of tun.Queue.
+// End is one end of a Pipe. It has the methods of tun.Queue, and Read.
 type End struct {
 	in, out chan []byte
 	closed  chan struct{}
 	once    *sync.Once
 	dropped atomic.Uint64
+	full    *os.File // an eventfd that counts the packets in in
+	far     *os.File // that of the other end
 }
 
 // Pipe returns two joined ends, each holding up to depth packets that the other side wrote. Closing either closes both.
 func Pipe(depth int) (a, b *End) {
 	there, back := make(chan []byte, depth), make(chan []byte, depth)
 	closed, once := make(chan struct{}), new(sync.Once)
-	a = &End{in: back, out: there, closed: closed, once: once}
-	b = &End{in: there, out: back, closed: closed, once: once}
+	fullA, fullB := event(), event()
+	a = &End{in: back, out: there, closed: closed, once: once, full: fullA, far: fullB}
+	b = &End{in: there, out: back, closed: closed, once: once, full: fullB, far: fullA}
 	return a, b
 }
+
+// event makes an eventfd (eventfd(2)) from which every read takes one.
+func event() *os.File {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_SEMAPHORE)
+	if err != nil {
+		panic(err) // a process without room for a descriptor: no test goes on
+	}
+	return os.NewFile(uintptr(fd), "eventfd")
+}
+
+// Control lends a descriptor that is readable while there are packets, for poll(2).
+func (e *End) Control(f func(fd uintptr)) error {
+	raw, err := e.full.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Control(f)
+}
+
+// took says that a packet was taken.
+func (e *End) took() { _, _ = e.full.Read(make([]byte, 8)) }
 
 // Read waits for a packet and copies it to buf, cutting off what does not fit. After Close it returns os.ErrClosed.
 func (e *End) Read(buf []byte) (int, error) {
@@ -40,6 +66,7 @@ func (e *End) Read(buf []byte) (int, error) {
 	}
 	select {
 	case p := <-e.in:
+		e.took()
 		return copy(buf, p), nil
 	case <-e.closed:
 		return 0, os.ErrClosed
@@ -55,6 +82,7 @@ func (e *End) TryRead(buf []byte) (int, error) {
 	}
 	select {
 	case p := <-e.in:
+		e.took()
 		return copy(buf, p), nil
 	default:
 		return 0, nil
@@ -74,6 +102,7 @@ func (e *End) WriteV(parts [][]byte) error {
 	}
 	select {
 	case e.out <- p:
+		_, _ = e.far.Write([]byte{1, 0, 0, 0, 0, 0, 0, 0})
 	default:
 		e.dropped.Add(1)
 	}

@@ -12,7 +12,7 @@ import (
 
 // queue is what a reader and writer of packets needs; real queues and ends of a pipe have it alike.
 type queue interface {
-	Read(buf []byte) (int, error)
+	Control(f func(fd uintptr)) error
 	TryRead(buf []byte) (int, error)
 	WriteV(parts [][]byte) error
 }
