@@ -35,20 +35,18 @@ func newDownlink(dp *dataplane, s *link.Socket, queues []tapQueue, out *output, 
 	return d
 }
 
-// turn forwards what the socket has now, up to one call's worth, and says whether that was anything.
-func (d *downlink) turn() (bool, error) {
+// turn forwards what the socket has now, up to one call's worth, and returns
+// how many bytes that was.
+func (d *downlink) turn() (int, error) {
 	n, err := d.recv.TryReceive()
-	if n > 0 {
-		d.batch(n)
+	if n == 0 || err != nil {
+		return 0, err
 	}
-	return n > 0, err
-}
-
-// batch forwards the n runs just received.
-func (d *downlink) batch(n int) {
 	d.setTable(d.dp.table.Load())
+	total := 0
 	for i := range n {
 		from, data, segment := d.recv.Message(i)
+		total += len(data)
 		for len(data) > 0 {
 			size := min(segment, len(data))
 			d.datagram(from, data[:size])
@@ -61,6 +59,7 @@ func (d *downlink) batch(n int) {
 		d.evicted = n
 	}
 	d.out.flush()
+	return total, nil
 }
 
 // setTable makes the key cache follow the published table.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,6 +25,7 @@ const (
 type lane struct {
 	ups    []*uplink
 	downs  []*downlink
+	spin   spin
 	waiter *waiter
 }
 
@@ -76,37 +78,42 @@ func (l *lane) run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, l.waiter.wake)
 	defer stop()
 	for ctx.Err() == nil {
-		busy, err := l.turn()
+		bytes, err := l.turn()
 		if errors.Is(err, os.ErrClosed) || errors.Is(err, net.ErrClosed) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		if !busy {
+		switch {
+		case bytes > 0:
+			l.spin.worked(bytes)
+		case l.spin.again(time.Now()):
+			yield()
+		default:
 			l.waiter.wait()
 		}
 	}
 	return nil
 }
 
-// turn gives every device its turn and says whether any had work.
-func (l *lane) turn() (busy bool, err error) {
+// turn gives every device its turn and returns how many bytes were moved.
+func (l *lane) turn() (bytes int, err error) {
 	for _, d := range l.downs {
-		worked, err := d.turn()
+		n, err := d.turn()
 		if err != nil {
-			return false, err
+			return 0, err
 		}
-		busy = busy || worked
+		bytes += n
 	}
 	for _, u := range l.ups {
-		worked, err := u.turn()
+		n, err := u.turn()
 		if err != nil {
-			return false, err
+			return 0, err
 		}
-		busy = busy || worked
+		bytes += n
 	}
-	return busy, nil
+	return bytes, nil
 }
 
 // pollable lends its descriptor to poll(2).

@@ -29,28 +29,25 @@ func newUplink(dp *dataplane, q tapQueue, socks socketPair, number uint8) *uplin
 	}
 }
 
-// turn forwards what the queue has now, up to a burst, and says whether that was anything.
-func (u *uplink) turn() (bool, error) {
-	n, err := u.queue.TryRead(u.buf[wire.Headroom:])
-	if n > 0 {
-		u.batch(n)
-	}
-	return n > 0, err
-}
-
-// batch forwards the packet of n bytes in buf and those that are there behind it.
-func (u *uplink) batch(n int) {
-	var err error
-	for total := n; ; total += n {
+// turn forwards what the queue has now, up to a burst, and returns how many
+// bytes that was.
+func (u *uplink) turn() (int, error) {
+	total := 0
+	for total < burstBytes {
+		n, err := u.queue.TryRead(u.buf[wire.Headroom:])
+		if err != nil && total == 0 {
+			return 0, err // final: after a batch, the next turn meets it again
+		}
+		if n == 0 || err != nil {
+			break
+		}
 		u.forward(n)
-		if total >= burstBytes {
-			break
-		}
-		if n, err = u.queue.TryRead(u.buf[wire.Headroom:]); n == 0 || err != nil {
-			break
-		}
+		total += n
 	}
-	u.out.flush()
+	if total > 0 {
+		u.out.flush()
+	}
+	return total, nil
 }
 
 // forward sends the packet of n bytes in buf where the switch says.
