@@ -30,7 +30,8 @@ const (
 var rooms = map[string]room{
 	"stack":               {pure: true, above: coreReason},
 	"peer/wire":           {pure: true, above: coreReason},
-	"peer/session":        {pure: true, may: []string{"peer/wire"}, above: coreReason},
+	"peer/session":        {pure: true, may: []string{"peer/wire", "peer/session/gcm"}, above: coreReason},
+	"peer/session/gcm":    {pure: true, above: coreReason},
 	"peer":                {pure: true, may: []string{"peer/wire"}, above: coreReason},
 	"runtime":             {pure: true, above: coreReason},
 	"tun":                 {above: edgeReason},

@@ -1,11 +1,12 @@
 package session
 
 import (
-	"crypto/aes"
 	"crypto/cipher"
 	"reflect"
 
 	"golang.org/x/crypto/chacha20poly1305"
+
+	"weave/peer/session/gcm"
 )
 
 // PublicKey is an X25519 public key: who a peer is.
@@ -56,13 +57,7 @@ func (s Suite) aead(key *[32]byte) (cipher.AEAD, error) {
 	if s != SuiteAESGCM {
 		return chacha20poly1305.New(key[:])
 	}
-	block, err := aes.NewCipher(key[:])
-	if err != nil {
-		return nil, err
-	}
-	gcm, err := cipher.NewGCM(block)
-	wipeObject(block) // GCM keeps its own copy of the key schedule
-	return gcm, err
+	return gcm.New(key)
 }
 
 // wipeObject zeroes the struct behind a cipher, which is where its key is. The caller makes sure that nobody uses it.

@@ -1,0 +1,170 @@
+package gcm
+
+import (
+	"crypto/cipher"
+	"crypto/subtle"
+	"encoding/binary"
+	"errors"
+
+	"golang.org/x/sys/cpu"
+)
+
+const (
+	blockLen  = 16
+	nonceLen  = 12
+	tagLen    = 16
+	batch     = 8 * blockLen // what one round of the loops in gcm_amd64.s takes
+	tailMax   = 9            // blocks: up to eight of a tail, and the lengths
+	maxLength = 1<<36 - 32   // SP 800-38D, 5.2.1.1: 2^39-256 bits
+)
+
+var errOpen = errors.New("gcm: message authentication failed")
+
+// schedule is what the assembly reads; its layout is known there.
+type schedule struct {
+	// round keys (FIPS 197), each twice: one for either half of a vector
+	rounds [15][2 * blockLen]byte
+	// powers[i] is H^(9-i), H the hash key (SP 800-38D, 6.4), in the form that
+	// gcm_amd64.s multiplies by: bytes reversed and times x
+	powers [tailMax][blockLen]byte
+}
+
+// aead implements cipher.AEAD.
+type aead struct {
+	s      schedule
+	around cipher.AEAD // for calls with additional data
+}
+
+// New makes an AEAD for key. The error is that of the standard library, nil
+// unless it refuses AES altogether.
+func New(key *[32]byte) (cipher.AEAD, error) {
+	around, err := standard(key)
+	if err != nil || !Accelerated() {
+		return around, err
+	}
+	a := &aead{around: around}
+	expand(&a.s, key)
+	a.s.makePowers()
+	return a, nil
+}
+
+// Accelerated says whether New uses 256-bit vectors.
+func Accelerated() bool {
+	const vaes, vpclmulqdq = 1 << 9, 1 << 10 // CPUID leaf 7, ECX
+	const both = vaes | vpclmulqdq
+	return cpu.X86.HasAVX2 && cpu.X86.HasAES && features()&both == both
+}
+
+// makePowers fills powers from the round keys.
+func (s *schedule) makePowers() {
+	var counter, ks [blockLen]byte
+	encrypt(s, &ks, &counter) // H: zeros, encrypted
+	high, low := binary.BigEndian.Uint64(ks[:]), binary.BigEndian.Uint64(ks[8:])
+	carry := -(high >> 63) // all ones where the shift overflows
+	high, low = high<<1|low>>63, low<<1
+	high ^= carry & 0xc200000000000000
+	low ^= carry & 1
+	h := &s.powers[tailMax-1]
+	binary.LittleEndian.PutUint64(h[:], low)
+	binary.LittleEndian.PutUint64(h[8:], high)
+	for i := tailMax - 2; i >= 0; i-- {
+		multiply(&s.powers[i], &s.powers[i+1], h)
+	}
+}
+
+// NonceSize implements cipher.AEAD.
+func (a *aead) NonceSize() int { return nonceLen }
+
+// Overhead implements cipher.AEAD.
+func (a *aead) Overhead() int { return tagLen }
+
+// Seal implements cipher.AEAD.
+func (a *aead) Seal(dst, nonce, plaintext, additional []byte) []byte {
+	if len(additional) > 0 || len(nonce) != nonceLen || len(plaintext) > maxLength {
+		return a.around.Seal(dst, nonce, plaintext, additional)
+	}
+	n := len(plaintext)
+	out, room := grow(dst, n+tagLen)
+	checkOverlap(room[:n], plaintext)
+	var c call
+	c.start(nonce)
+	full := n &^ (batch - 1)
+	if full > 0 {
+		seal(&a.s, &room[0], &plaintext[0], full, &c.counter, &c.hash)
+	}
+	keystream(&a.s, &c.stream, &c.counter, &c.first)
+	subtle.XORBytes(room[full:n], plaintext[full:], c.stream[:])
+	a.finish(&c, room[full:n], n)
+	copy(room[n:], c.tag[:])
+	return out
+}
+
+// Open implements cipher.AEAD.
+func (a *aead) Open(dst, nonce, message, additional []byte) ([]byte, error) {
+	if len(additional) > 0 || len(nonce) != nonceLen || len(message) > maxLength+tagLen {
+		return a.around.Open(dst, nonce, message, additional)
+	}
+	if len(message) < tagLen {
+		return nil, errOpen
+	}
+	n := len(message) - tagLen
+	var want [tagLen]byte
+	copy(want[:], message[n:]) // before room overwrites it
+	out, room := grow(dst, n)
+	checkOverlap(room, message[:n])
+	var c call
+	c.start(nonce)
+	full := n &^ (batch - 1)
+	if full > 0 {
+		open(&a.s, &room[0], &message[0], full, &c.counter, &c.hash)
+	}
+	keystream(&a.s, &c.stream, &c.counter, &c.first)
+	a.finish(&c, message[full:n], n)
+	if subtle.ConstantTimeCompare(c.tag[:], want[:]) != 1 {
+		clear(room)
+		return nil, errOpen
+	}
+	subtle.XORBytes(room[full:], message[full:n], c.stream[:])
+	return out, nil
+}
+
+// call is the state of one Seal or Open.
+type call struct {
+	counter [blockLen]byte // of the next block, bytes reversed: the number comes first, little endian
+	first   [blockLen]byte // the counter block whose encryption masks the tag, J0 in SP 800-38D
+	hash    [blockLen]byte // GHASH so far, bytes reversed
+	stream  [batch + blockLen]byte
+	tail    [tailMax * blockLen]byte
+	tag     [tagLen]byte
+}
+
+func (c *call) start(nonce []byte) {
+	for i, b := range nonce {
+		c.first[blockLen-1-i] = b
+	}
+	c.counter = c.first
+	c.first[0], c.counter[0] = 1, 2
+}
+
+// finish hashes the rest of the ciphertext, less than a batch, and the length n
+// of all of it, and makes the tag.
+func (a *aead) finish(c *call, rest []byte, n int) {
+	copy(c.tail[:], rest)
+	blocks := (len(rest) + blockLen - 1) / blockLen
+	binary.BigEndian.PutUint64(c.tail[blocks*blockLen+8:], uint64(n)*8)
+	hash(&a.s, &c.hash, &c.tail[0], blocks+1)
+	for i := range c.tag {
+		c.tag[i] = c.hash[blockLen-1-i] ^ c.stream[batch+i]
+	}
+}
+
+// grow extends dst by n bytes and returns all of it and the new part.
+func grow(dst []byte, n int) (all, room []byte) {
+	if total := len(dst) + n; cap(dst) >= total {
+		all = dst[:total]
+	} else {
+		all = make([]byte, total)
+		copy(all, dst)
+	}
+	return all, all[len(dst):]
+}
