@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"encoding/binary"
 	"errors"
+	"unsafe"
 
 	"golang.org/x/sys/cpu"
 )
@@ -28,6 +29,12 @@ type schedule struct {
 	// gcm_amd64.s multiplies by: bytes reversed and times x
 	powers [tailMax][blockLen]byte
 }
+
+// The layout that gcm_amd64.s counts on: a difference does not compile.
+var (
+	_ [unsafe.Offsetof(schedule{}.rounds)]byte = [0]byte{}
+	_ [unsafe.Offsetof(schedule{}.powers)]byte = [480]byte{}
+)
 
 // aead implements cipher.AEAD.
 type aead struct {
