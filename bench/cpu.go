@@ -61,6 +61,19 @@ func (m *meter) seconds() float64 {
 	return n / 1e9
 }
 
+// exclude takes a process out of the sum, into a control group beside ours.
+// Where there are no groups, its time stays in.
+func (m *meter) exclude(pid int) error {
+	if m.dir == "" {
+		return nil
+	}
+	dir := m.dir + "-wire"
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0o644)
+}
+
 // close leaves the control group for its parent and removes it, as soon as
 // the daemons in it are gone.
 func (m *meter) close() {
@@ -69,6 +82,7 @@ func (m *meter) close() {
 	}
 	_ = os.WriteFile(filepath.Join(filepath.Dir(m.dir), "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0o644)
 	_ = lab.Eventually(3*time.Second, func() error { return os.Remove(m.dir) })
+	_ = os.Remove(m.dir + "-wire")
 }
 
 // processSeconds adds up user and system time of every process we can see,
