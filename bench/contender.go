@@ -3,11 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,12 +41,7 @@ func entries(also map[string]string) []entry {
 		{name: "fastd", title: "fastd (tap)", needs: []string{"fastd"}, hint: debian + "fastd", peer: true, join: fastd},
 		weaveEntry("weave", ""),
 	}
-	var labels []string
-	for label := range also {
-		labels = append(labels, label)
-	}
-	slices.Sort(labels)
-	for _, label := range labels {
+	for _, label := range slices.Sorted(maps.Keys(also)) {
 		all = append(all, weaveEntry(label, also[label]))
 	}
 	return all
@@ -75,6 +72,14 @@ func find(programs, name string) (string, error) {
 // figures are the numbers of one measurement by name.
 type figures map[string]float64
 
+func (f figures) String() string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(f)) {
+		parts = append(parts, fmt.Sprintf("%s=%.4g", name, f[name]))
+	}
+	return strings.Join(parts, " ")
+}
+
 // contender is one way to join two containers, standing on its own hosts.
 type contender struct {
 	entry
@@ -101,6 +106,52 @@ func newContender(e entry, u underlay, programs string, m *meter) (*contender, e
 func (c *contender) reaches() error {
 	_, err := c.from.Ping(c.addr, 56, time.Second)
 	return err
+}
+
+// reachesInFull asks the same with the largest packet that the containers'
+// MTU allows. A path that is still being measured may take a few tries.
+func (c *contender) reachesInFull() error {
+	mtu := 0
+	err := c.from.WithLink("ethwe", func(_ *netlink.Handle, l netlink.Link) error { mtu = l.Attrs().MTU; return nil })
+	if err != nil {
+		return err
+	}
+	const headers = 28 // IPv4 and ICMP
+	return lab.Eventually(5*time.Second, func() error {
+		_, err := c.from.Ping(c.addr, mtu-headers, time.Second)
+		return err
+	})
+}
+
+// fragments is how many packets the hosts had to cut in pieces.
+func (c *contender) fragments() (n int) {
+	for _, h := range c.lab.Hosts {
+		_ = h.Do(func() error {
+			text, err := os.ReadFile("/proc/thread-self/net/snmp")
+			n += fragmented(string(text))
+			return err
+		})
+	}
+	return n
+}
+
+// fragmented reads FragOKs from the two lines "Ip:" of /proc/net/snmp, names
+// and values.
+func fragmented(snmp string) int {
+	var names []string
+	for line := range strings.Lines(snmp) {
+		f := strings.Fields(line)
+		if len(f) == 0 || f[0] != "Ip:" {
+			continue
+		}
+		if names == nil {
+			names = f
+		} else if i := slices.Index(names, "FragOKs"); i > 0 && i < len(f) {
+			n, _ := strconv.Atoi(f[i])
+			return n
+		}
+	}
+	return 0
 }
 
 // start starts a program that runs as long as the contender; what it says is

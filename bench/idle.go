@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -33,7 +32,6 @@ func idlePeers(p *plan) (figures, error) {
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(os.Stderr, "idlepeers: %.2f MB with 2 peers, %.2f MB with %d\n", before, after, len(l.Hosts))
 	return figures{"rss2": before, "rssAll": after, "perPeer": (after - before) * 1000 / furtherPeers}, nil
 }
 

@@ -140,6 +140,9 @@ func (p *plan) measure(u underlay, m *meter) result {
 	}
 	for _, c := range r.contenders {
 		c.remember("after")
+		if n := c.fragments(); n > 0 {
+			r.note("%s had the kernel fragment %d packets: its MTU does not fit", c.title, n)
+		}
 	}
 	return r
 }
@@ -166,6 +169,9 @@ func (p *plan) setUp(u underlay, m *meter, r *result) {
 			continue
 		}
 		r.contenders = append(r.contenders, c)
+		if err := c.reachesInFull(); err != nil {
+			r.note("%s does not carry full frames: %v", c.title, err)
+		}
 	}
 	for _, c := range r.contenders {
 		c.remember("idle")

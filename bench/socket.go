@@ -49,7 +49,9 @@ func dialTCP(addr string, port int) (int, error) {
 // connected waits for a connect that a signal interrupted; the kernel goes on
 // with it all the same.
 func connected(s int) error {
-	n, err := restart(func() (int, error) { return unix.Poll([]unix.PollFd{{Fd: int32(s), Events: unix.POLLOUT}}, patience*1000) })
+	n, err := restart(func() (int, error) {
+		return unix.Poll([]unix.PollFd{{Fd: int32(s), Events: unix.POLLOUT}}, patience*1000)
+	})
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"debug/buildinfo"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	goruntime "runtime"
@@ -155,7 +156,7 @@ func render(p *plan, r result) string {
 		}
 		rows = append(rows, row)
 	}
-	for label := range p.also { // two builds of the product, figure by figure
+	for _, label := range slices.Sorted(maps.Keys(p.also)) { // two builds of the product, figure by figure
 		if a, b := r.find(label), r.find("weave"); a != nil && b != nil {
 			row := []string{label + " ÷ weave"}
 			for _, col := range cols {

@@ -30,9 +30,9 @@ func works() []work {
 		stream("tcp4", 4),
 		stream("reverse", 1, "-R"),
 		stream("bidir", 1, "--bidir"),
-		{name: "udp64", takes: always(5 * time.Second), do: datagrams("udp64", 64)},
-		{name: "udp1200", takes: always(5 * time.Second), do: datagrams("udp1200", 1200)},
-		{name: "rr", takes: always(2 * time.Second), do: roundTrips},
+		{name: "udp64", takes: always(5500 * time.Millisecond), do: datagrams("udp64", 64)},
+		{name: "udp1200", takes: always(5500 * time.Millisecond), do: datagrams("udp1200", 1200)},
+		{name: "rr", takes: always(2500 * time.Millisecond), do: roundTrips},
 		{name: "cps", takes: always(connectFor + 200*time.Millisecond), do: connections},
 	}
 }

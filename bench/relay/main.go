@@ -16,6 +16,8 @@ import (
 	"os"
 	goruntime "runtime"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func main() {
@@ -27,19 +29,26 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: relay [-delay D] [-loss PERCENT] [-seed N] DEVICE DEVICE")
 		os.Exit(2)
 	}
-	fmt.Fprintln(os.Stderr, "relay:", run(*delay, *loss, *seed, flag.Arg(0), flag.Arg(1)))
+	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, -10) // a wire does not wait for a processor; as a user it may have to
+	ports, err := open(flag.Arg(0), flag.Arg(1))
+	if err == nil {
+		err = run(ports, *delay, *loss, *seed)
+	}
+	fmt.Fprintln(os.Stderr, "relay:", err)
 	os.Exit(1)
 }
 
-// run relays both ways until one fails.
-func run(delay time.Duration, loss float64, seed uint64, names ...string) error {
-	var ports [2]*port
+func open(names ...string) (ports [2]*port, err error) {
 	for i, name := range names {
-		var err error
 		if ports[i], err = openPort(name); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+			return ports, fmt.Errorf("%s: %w", name, err)
 		}
 	}
+	return ports, nil
+}
+
+// run relays both ways until one fails.
+func run(ports [2]*port, delay time.Duration, loss float64, seed uint64) error {
 	failed := make(chan error, 2)
 	for i := range ports {
 		way := oneWay{
