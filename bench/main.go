@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"strings"
 	"time"
 
@@ -35,6 +36,11 @@ type options struct {
 	write      string
 	also       map[string]string // label of a further weave → path of its binary
 }
+
+// threads is how many threads of this program may run at once: more than block
+// in system calls, so that one whose call is over need not wait until Go's
+// scheduler takes a place from one that blocks.
+const threads = 16
 
 func main() { os.Exit(lab.Main(run)) }
 
@@ -102,6 +108,7 @@ func bench(o options) error {
 	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin"); err != nil {
 		return err
 	}
+	goruntime.GOMAXPROCS(threads)
 	p, err := newPlan(o)
 	if err != nil {
 		return err

@@ -133,7 +133,7 @@ func (p *plan) measure(u underlay, m *meter) result {
 	p.setUp(u, m, &r)
 	for round := range p.rounds {
 		for _, w := range p.worksFor(u) {
-			for _, c := range r.contenders {
+			for _, c := range rotated(r.contenders, round) {
 				p.turn(&r, round, w, c, m)
 			}
 		}
@@ -145,6 +145,16 @@ func (p *plan) measure(u underlay, m *meter) result {
 		}
 	}
 	return r
+}
+
+// rotated begins with another one each time: whoever comes after the heaviest
+// finds the machine busy.
+func rotated[T any](all []T, by int) []T {
+	if len(all) == 0 {
+		return nil
+	}
+	by %= len(all)
+	return slices.Concat(all[by:], all[:by])
 }
 
 // setUp builds a network for each contender and waits until it carries.

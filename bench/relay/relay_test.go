@@ -47,7 +47,7 @@ func relayed(t *testing.T, delay time.Duration, loss float64) (from, to *lab.NS)
 		t.Fatal(err)
 	}
 	go func() { _ = run(ports, delay, loss, 1) }()
-	if err := lab.Eventually(5*time.Second, func() error { _, err := a.Ping("10.9.0.2", 56, time.Second); return err }); err != nil {
+	if err := lab.Eventually(5*time.Second, func() error { _, err := a.Ping("10.9.0.2", 56, 100*time.Millisecond); return err }); err != nil {
 		t.Fatal(err)
 	}
 	return a, b
@@ -71,7 +71,7 @@ func TestRelayLosesFrames(t *testing.T) {
 	a, _ := relayed(t, 0, 20)
 	lost := 0
 	for range 100 {
-		if _, err := a.Ping("10.9.0.2", 56, 50*time.Millisecond); err != nil {
+		if _, err := a.Ping("10.9.0.2", 56, 20*time.Millisecond); err != nil {
 			lost++
 		}
 	}
