@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"weave/netns-tests/lab"
-
-	"golang.org/x/sys/unix"
 )
 
 // meter tells how much processor time this program and all it started have
@@ -29,12 +27,12 @@ func newMeter() *meter {
 		{"/sys/fs/cgroup/cpuacct", "cpuacct.usage", "own cpuacct control group"},
 		{"/sys/fs/cgroup", "cpu.stat", "own control group (v2)"},
 	} {
-		dir := filepath.Join(try.root, fmt.Sprintf("weave-bench-%d", unix.Getpid()))
-		if os.Mkdir(dir, 0o755) != nil {
+		dir, err := os.MkdirTemp(try.root, "weave-bench-") // process ids repeat: we have a PID namespace of our own
+		if err != nil {
 			continue
 		}
 		m := &meter{dir: dir, file: filepath.Join(dir, try.counter), how: try.how}
-		_, err := os.Stat(m.file)
+		_, err = os.Stat(m.file)
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0o644)
 		}

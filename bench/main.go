@@ -116,7 +116,7 @@ func bench(o options) error {
 	for _, line := range p.missing {
 		fmt.Fprintln(os.Stderr, "left out:", line)
 	}
-	fmt.Fprintf(os.Stderr, "%s; this takes about %v\n", p, p.duration().Round(time.Minute/2))
+	fmt.Fprintf(os.Stderr, "%s; this takes about %v\n", p, p.duration().Round(10*time.Second))
 	m := newMeter()
 	defer m.close()
 	began := time.Now()
