@@ -24,10 +24,13 @@ test: ## everything, with the race detector; ends with "N passed, N failed, N sk
 lint: ## gofumpt, go vet with and without the tag, staticcheck
 	@GO=$(GO) GOFUMPT=$(GOFUMPT) STATICCHECK=$(STATICCHECK) scripts/lint.sh
 
-bench: build ## weave beside raw veth and wireguard-go; writes docs/performance.md
-	@scripts/tools.sh iperf3
-	CGO_ENABLED=0 $(GO) build -o bin/wireguard-contender ./bench/wireguard
-	WEAVE_BIN=$(BIN) WIREGUARD_BIN=bin/wireguard-contender $(GO) run ./bench -write docs/performance.md $(BENCH)
+bench: build ## weave beside other tunnels; writes docs/performance.md, or takes BENCH="flags"
+	@scripts/tools.sh nft iperf3
+	-@scripts/tools.sh tincd fastd
+	CGO_ENABLED=0 $(GO) build -o bin/bench/wireguard-go ./bench/wireguard
+	CGO_ENABLED=0 $(GO) build -o bin/bench/relay ./bench/relay
+	-CGO_ENABLED=0 $(GO) build -C bench/nebula -o $(CURDIR)/bin/bench/ github.com/slackhq/nebula/cmd/nebula github.com/slackhq/nebula/cmd/nebula-cert
+	WEAVE_BIN=$(BIN) $(GO) run ./bench $(or $(BENCH),-write docs/performance.md)
 
 fuzz: ## each fuzz target for FUZZTIME (10s)
 	@GO=$(GO) scripts/fuzz.sh $(or $(FUZZTIME),10s)

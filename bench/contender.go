@@ -1,14 +1,15 @@
 package main
 
 import (
-	"bufio"
-	"crypto/ecdh"
-	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,25 +18,89 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// contender is one way to join two containers.
-type contender struct {
-	name     string
-	lab      *lab.Lab
-	from, to *lab.NS
-	addr     string      // of `to`, as seen by `from`
-	pid      int         // the daemon on host 1, 0 when there is none
-	procs    []*exec.Cmd // beside the lab's own
-	rssIdle  float64
-	rssAfter float64
-	samples  []sample
+// entry is a contender that can be had.
+type entry struct {
+	name, title string
+	needs       []string // programs
+	hint        string   // how to have them
+	peer        bool     // encrypts in user space, as weave does
+	join        func(*contender) error
+	joinAlone   func(*contender) error // both containers on one host; nil: not measured
 }
 
-// sample is one round.
-type sample struct {
-	tcp1, tcp4 float64 // Gb/s
-	cpu        float64 // CPU-seconds per gigabyte, one stream
-	kpps       float64 // 64-byte datagrams per millisecond with at most 1 % lost
-	p50, p99   time.Duration
+const debian = "as root: apt-get install --no-install-recommends "
+
+// entries lists all contenders; also holds further weave binaries by label.
+func entries(also map[string]string) []entry {
+	all := []entry{
+		{name: "veth", title: "raw veth", join: bareCable, joinAlone: bareBridge},
+		{name: "vxlan", title: "kernel VXLAN (clear)", join: kernelVXLAN},
+		{name: "wireguard-go", title: "wireguard-go", needs: []string{"wireguard-go"}, hint: "make bench builds it", peer: true, join: wireguardGo},
+		{name: "nebula", title: "nebula", needs: []string{"nebula", "nebula-cert"}, hint: "make bench builds it", peer: true, join: nebula},
+		{name: "tinc", title: "tinc (switch)", needs: []string{"tincd"}, hint: debian + "tinc", peer: true, join: tinc},
+		{name: "fastd", title: "fastd (tap)", needs: []string{"fastd"}, hint: debian + "fastd", peer: true, join: fastd},
+		weaveEntry("weave", ""),
+	}
+	for _, label := range slices.Sorted(maps.Keys(also)) {
+		all = append(all, weaveEntry(label, also[label]))
+	}
+	return all
+}
+
+func (e entry) key() string { return e.name }
+
+// lacks names the first program that is not there.
+func (e entry) lacks(programs string) string {
+	for _, name := range e.needs {
+		if _, err := find(programs, name); err != nil {
+			return name
+		}
+	}
+	return ""
+}
+
+// find looks for a program where the bench builds them, then on the path.
+func find(programs, name string) (string, error) {
+	if path, err := filepath.Abs(filepath.Join(programs, name)); err == nil {
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
+	}
+	return exec.LookPath(name)
+}
+
+// figures are the numbers of one measurement by name.
+type figures map[string]float64
+
+func (f figures) String() string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(f)) {
+		parts = append(parts, fmt.Sprintf("%s=%.4g", name, f[name]))
+	}
+	return strings.Join(parts, " ")
+}
+
+// contender is one way to join two containers, standing on its own hosts.
+type contender struct {
+	entry
+	lab      *lab.Lab
+	programs string
+	mtu      int         // of the underlay
+	from, to *lab.NS     // the containers
+	addr     string      // of `to`, as seen by `from`
+	pids     []int       // its daemons
+	procs    []*exec.Cmd // beside the lab's own
+	failed   map[string]int
+	figures  map[string][]float64
+}
+
+func newContender(e entry, u underlay, programs string, m *meter) (*contender, error) {
+	c := &contender{entry: e, programs: programs, mtu: u.mtu, failed: map[string]int{}, figures: map[string][]float64{}}
+	var err error
+	if c.lab, err = u.build(); err == nil && u.delay > 0 {
+		err = startRelay(c, u, m)
+	}
+	return c, err
 }
 
 func (c *contender) reaches() error {
@@ -43,18 +108,110 @@ func (c *contender) reaches() error {
 	return err
 }
 
-func (c *contender) measure(o options, m *meter) (s sample, err error) {
-	if s.tcp1, s.cpu, err = tcp(c, 1, o.seconds, m); err != nil {
-		return s, err
+// reachesInFull asks the same with the largest packet that the containers'
+// MTU allows. A path that is still being measured may take a few tries.
+func (c *contender) reachesInFull() error {
+	mtu := 0
+	err := c.from.WithLink("ethwe", func(_ *netlink.Handle, l netlink.Link) error { mtu = l.Attrs().MTU; return nil })
+	if err != nil {
+		return err
 	}
-	if s.tcp4, _, err = tcp(c, 4, o.seconds, m); err != nil {
-		return s, err
+	const headers = 28 // IPv4 and ICMP
+	return lab.Eventually(5*time.Second, func() error {
+		_, err := c.from.Ping(c.addr, mtu-headers, time.Second)
+		return err
+	})
+}
+
+// fragments is how many packets the hosts had to cut in pieces.
+func (c *contender) fragments() (n int) {
+	for _, h := range c.lab.Hosts {
+		_ = h.Do(func() error {
+			text, err := os.ReadFile("/proc/thread-self/net/snmp")
+			n += fragmented(string(text))
+			return err
+		})
 	}
-	if s.kpps, err = smallDatagrams(c); err != nil {
-		return s, err
+	return n
+}
+
+// fragmented reads FragOKs from the two lines "Ip:" of /proc/net/snmp, names
+// and values.
+func fragmented(snmp string) int {
+	var names []string
+	for line := range strings.Lines(snmp) {
+		f := strings.Fields(line)
+		if len(f) == 0 || f[0] != "Ip:" {
+			continue
+		}
+		if names == nil {
+			names = f
+		} else if i := slices.Index(names, "FragOKs"); i > 0 && i < len(f) {
+			n, _ := strconv.Atoi(f[i])
+			return n
+		}
 	}
-	s.p50, s.p99, err = roundTrips(c)
-	return s, err
+	return 0
+}
+
+// start starts a program that runs as long as the contender; what it says is
+// kept in a file.
+func (c *contender) start(n *lab.NS, cmd *exec.Cmd) error {
+	log, err := os.Create(filepath.Join(c.lab.Dir, fmt.Sprintf("%s-%d.log", filepath.Base(cmd.Path), len(c.procs))))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd.Stderr = log
+	if cmd.Stdout == nil {
+		cmd.Stdout = log
+	}
+	if err := n.Start(cmd); err != nil {
+		return err
+	}
+	c.procs = append(c.procs, cmd)
+	return nil
+}
+
+// daemon is start for what carries the contender's traffic.
+func (c *contender) daemon(n *lab.NS, cmd *exec.Cmd) error {
+	if err := c.start(n, cmd); err != nil {
+		return err
+	}
+	c.pids = append(c.pids, cmd.Process.Pid)
+	return nil
+}
+
+// logs is the last words of every program, for a note.
+func (c *contender) logs() string {
+	if c.lab == nil {
+		return ""
+	}
+	files, _ := filepath.Glob(filepath.Join(c.lab.Dir, "*.log"))
+	var all strings.Builder
+	for _, f := range files {
+		text, _ := os.ReadFile(f)
+		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+		if last := lines[len(lines)-1]; last != "" {
+			fmt.Fprintf(&all, "; %s: %s", filepath.Base(f), last)
+		}
+	}
+	return all.String()
+}
+
+// remember notes the memory of the larger daemon.
+func (c *contender) remember(when string) {
+	for i, pid := range c.pids {
+		mb, err := rss(pid)
+		if err != nil {
+			continue
+		}
+		if i == 0 {
+			c.figures[when] = []float64{mb}
+		} else if have := c.figures[when]; len(have) > 0 {
+			have[0] = max(have[0], mb)
+		}
+	}
 }
 
 // close ends the contender's processes and takes its network down.
@@ -63,40 +220,9 @@ func (c *contender) close() {
 		_ = p.Process.Kill()
 		_ = p.Wait()
 	}
-	_ = c.lab.Close()
-}
-
-func newContender(name string, plain bool) (*contender, error) {
-	l, err := lab.New(lab.Config{Hosts: 2, Direct: true, Plain: plain})
-	return &contender{name: name, lab: l}, err
-}
-
-// bareCable is the container's veth and the cable as two ports of a bridge:
-//
-//	c1 ── br ── eth0 ═══ eth0 ── br ── c2
-func bareCable(plain bool) (*contender, error) {
-	c, err := newContender("raw veth", plain)
-	if err != nil {
-		return c, err
+	if c.lab != nil {
+		_ = c.lab.Close()
 	}
-	c.addr = "10.31.0.2"
-	for i, h := range c.lab.Hosts {
-		n, err := h.NewContainer()
-		if err != nil {
-			return c, err
-		}
-		err = errors.Join(
-			lab.Bridge(h.NS, "br", 1500),
-			lab.Enslave(h.NS, "eth0", "br"),
-			lab.Veth(h.NS, "veth", n.NS, "ethwe", 1500),
-			lab.Enslave(h.NS, "veth", "br"),
-			n.AddAddr("ethwe", fmt.Sprintf("10.31.0.%d/24", i+1)))
-		if err != nil {
-			return c, err
-		}
-		c.ends(i, n.NS)
-	}
-	return c, nil
 }
 
 func (c *contender) ends(i int, n *lab.NS) {
@@ -107,111 +233,80 @@ func (c *contender) ends(i int, n *lab.NS) {
 	}
 }
 
-// weave is the product, without a password (its traffic is encrypted all the same).
-func weave(plain bool) (*contender, error) {
-	c, err := newContender("weave", plain)
-	if err != nil {
-		return c, err
-	}
+// bridged makes a container on each host a port of a bridge, beside the
+// contender's own:
+//
+//	c1 ── br ── dev ═══ dev ── br ── c2
+func (c *contender) bridged(dev string, mtu int) error {
 	c.addr = "10.31.0.2"
 	for i, h := range c.lab.Hosts {
-		args := []string{"launch"}
-		if i > 0 {
-			args = append(args, c.lab.Hosts[0].IP)
-		}
 		n, err := h.NewContainer()
 		if err != nil {
-			return c, err
+			return err
 		}
-		for _, args := range [][]string{args, {"attach", fmt.Sprintf("10.31.0.%d/24", i+1), n.Name}} {
-			if r := h.Weave(args...); r.RC != 0 {
-				return c, fmt.Errorf("%v", r)
-			}
+		err = errors.Join(
+			lab.Bridge(h.NS, "br", mtu),
+			lab.Enslave(h.NS, dev, "br"),
+			setMTU(h.NS, dev, mtu),
+			h.Up(dev),
+			lab.Veth(h.NS, "veth", n.NS, "ethwe", mtu),
+			lab.Enslave(h.NS, "veth", "br"),
+			n.AddAddr("ethwe", fmt.Sprintf("10.31.0.%d/24", i+1)))
+		if err != nil {
+			return err
 		}
 		c.ends(i, n.NS)
 	}
-	c.pid, err = c.lab.Hosts[0].DaemonPID()
-	return c, err
+	return nil
 }
 
-// wireguardGo routes the containers' traffic through wireguard-go:
+// routed makes each host the router between its container and the contender's
+// own interface:
 //
-//	c1 10.31.1.2 ── 10.31.1.1 host1 wg0 ═══ wg0 host2 10.31.2.1 ── 10.31.2.2 c2
-func wireguardGo(plain bool) (*contender, error) {
-	c, err := newContender("wireguard-go", plain)
-	if err != nil {
-		return c, err
-	}
+//	c1 10.31.1.2 ── 10.31.1.1 host1 dev ═══ dev host2 10.31.2.1 ── 10.31.2.2 c2
+func (c *contender) routed(dev string, mtu int) error {
 	c.addr = "10.31.2.2"
-	var keys [2]*ecdh.PrivateKey
-	for i := range keys {
-		if keys[i], err = ecdh.X25519().GenerateKey(rand.Reader); err != nil {
-			return c, err
-		}
-	}
 	for i, h := range c.lab.Hosts {
-		other := c.lab.Hosts[1-i]
-		config := fmt.Sprintf("private_key=%x\nlisten_port=51820\npublic_key=%x\nendpoint=%s:51820\nallowed_ip=0.0.0.0/0\n",
-			keys[i].Bytes(), keys[1-i].PublicKey().Bytes(), other.IP)
-		proc, err := startWireguard(h.NS, config)
-		if err != nil {
-			return c, err
-		}
-		c.procs = append(c.procs, proc)
-		c.pid = c.procs[0].Process.Pid
 		n, err := h.NewContainer()
 		if err != nil {
-			return c, err
+			return err
 		}
-		if err := routeThroughWireguard(h.NS, n.NS, i+1); err != nil {
-			return c, err
+		side := i + 1
+		gateway := fmt.Sprintf("10.31.%d.1", side)
+		err = errors.Join(
+			lab.Veth(h.NS, "veth", n.NS, "ethwe", mtu),
+			h.AddAddr("veth", gateway+"/24"),
+			n.AddAddr("ethwe", fmt.Sprintf("10.31.%d.2/24", side)),
+			h.Sysctl("net/ipv4/ip_forward", "1"),
+			h.Up(dev),
+			route(h.NS, dev, fmt.Sprintf("10.31.%d.0/24", 3-side), ""),
+			route(n.NS, "ethwe", "10.31.0.0/16", gateway))
+		if err != nil {
+			return err
 		}
 		c.ends(i, n.NS)
 	}
-	return c, nil
+	return nil
 }
 
-// wireguardMTU leaves room for WireGuard's overhead in 1,500 bytes, over IPv6 too.
-const wireguardMTU = 1420
-
-func startWireguard(n *lab.NS, config string) (*exec.Cmd, error) {
-	cmd := exec.Command(os.Getenv("WIREGUARD_BIN"), "wg0", fmt.Sprint(wireguardMTU))
-	cmd.Stdin, cmd.Stderr = strings.NewReader(config), os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := n.Start(cmd); err != nil {
-		return nil, fmt.Errorf("start wireguard-go ($WIREGUARD_BIN): %w", err)
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil || line != "ready\n" {
-		return nil, fmt.Errorf("wireguard-go said %q: %w", line, err)
-	}
-	return cmd, nil
+// route sends dst out of dev, in place of a route the contender made itself.
+func route(n *lab.NS, dev, dst, via string) error {
+	return n.WithLink(dev, func(h *netlink.Handle, l netlink.Link) error {
+		_, to, err := net.ParseCIDR(dst)
+		if err != nil {
+			return err
+		}
+		return h.RouteReplace(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: to, Gw: net.ParseIP(via)})
+	})
 }
 
-func routeThroughWireguard(host, cont *lab.NS, side int) error {
-	gateway := fmt.Sprintf("10.31.%d.1", side)
-	err := errors.Join(
-		lab.Veth(host, "veth", cont, "ethwe", wireguardMTU),
-		host.AddAddr("veth", gateway+"/24"),
-		cont.AddAddr("ethwe", fmt.Sprintf("10.31.%d.2/24", side)),
-		host.Sysctl("net/ipv4/ip_forward", "1"),
-		host.Up("wg0"))
-	if err != nil {
-		return err
-	}
-	route := func(n *lab.NS, dev, dst, via string) error {
-		return n.WithLink(dev, func(h *netlink.Handle, l netlink.Link) error {
-			_, to, err := net.ParseCIDR(dst)
-			if err != nil {
-				return err
-			}
-			return h.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: to, Gw: net.ParseIP(via)})
-		})
-	}
-	return errors.Join(
-		route(host, "wg0", fmt.Sprintf("10.31.%d.0/24", 3-side), ""),
-		route(cont, "ethwe", "10.31.0.0/16", gateway))
+func setMTU(n *lab.NS, dev string, mtu int) error {
+	return n.WithLink(dev, func(h *netlink.Handle, l netlink.Link) error { return h.LinkSetMTU(l, mtu) })
+}
+
+// appears waits for an interface that a daemon makes.
+func appears(n *lab.NS, dev string) error {
+	return lab.Eventually(10*time.Second, func() error {
+		return n.WithLink(dev, func(*netlink.Handle, netlink.Link) error { return nil })
+	})
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net/netip"
 	goruntime "runtime"
 	"slices"
 	"time"
@@ -14,84 +13,89 @@ import (
 
 const (
 	pingPongPort = 5003
+	pingPongSize = 64
 	pingPongs    = 10_000
-	warmUp       = 500 // not counted
+	pingPongFor  = 3 * time.Second // at most
+	warmUp       = 50 * time.Millisecond
+	fewest       = 1000 // round trips for a 99.9th percentile
 )
 
-// roundTrips measures request and answer of 64 bytes over TCP, one at a time,
-// with blocking system calls on threads of their own: the scheduler of Go has
-// no part in it.
-func roundTrips(c *contender) (p50, p99 time.Duration, err error) {
+// roundTrips measures request and answer of 64 bytes over TCP, one at a time.
+func roundTrips(c *contender, _ options, _ *meter) (figures, error) {
 	ready := make(chan error, 1)
 	go answer(c.to, ready)
 	if err := <-ready; err != nil {
-		return 0, 0, err
+		return nil, err
 	}
-	times := make([]time.Duration, 0, pingPongs)
-	err = c.from.Do(func() error {
-		s, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	var times []time.Duration
+	err := c.from.Do(func() error {
+		s, err := dialTCP(c.addr, pingPongPort)
 		if err != nil {
 			return err
 		}
 		defer unix.Close(s)
-		to := &unix.SockaddrInet4{Port: pingPongPort, Addr: netip.MustParseAddr(c.addr).As4()}
-		if err := unix.Connect(s, to); err != nil {
-			return fmt.Errorf("connect: %w", err)
-		}
-		if err := unix.SetsockoptInt(s, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
-			return err
-		}
-		buf := make([]byte, smallSize)
-		for i := range pingPongs + warmUp {
-			began := time.Now()
-			if _, err := unix.Write(s, buf); err != nil {
-				return err
-			}
-			if err := readFull(s, buf); err != nil {
-				return err
-			}
-			if i >= warmUp {
-				times = append(times, time.Since(began))
-			}
-		}
-		return nil
+		times, err = pingPong(s)
+		return err
 	})
 	if err != nil {
-		return 0, 0, fmt.Errorf("round trips: %w", err)
+		return nil, fmt.Errorf("round trips: %w", err)
 	}
 	slices.Sort(times)
-	return times[len(times)/2], times[len(times)*99/100], nil
+	got := figures{"p50": micro(quantile(times, 0.5)), "p99": micro(quantile(times, 0.99))}
+	if len(times) >= fewest {
+		got["p999"] = micro(quantile(times, 0.999))
+	}
+	return got, nil
+}
+
+func pingPong(s int) ([]time.Duration, error) {
+	times := make([]time.Duration, 0, pingPongs)
+	buf := make([]byte, pingPongSize)
+	for start := time.Now(); len(times) < pingPongs && time.Since(start) < pingPongFor; {
+		began := time.Now()
+		if err := write(s, buf); err != nil {
+			return nil, err
+		}
+		if err := readFull(s, buf); err != nil {
+			return nil, err
+		}
+		if began.Sub(start) > warmUp {
+			times = append(times, time.Since(began))
+		}
+	}
+	if len(times) == 0 {
+		return nil, fmt.Errorf("no answer after warming up")
+	}
+	return times, nil
+}
+
+func micro(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+
+// quantile of sorted values: the smallest that is not below a share q of them.
+func quantile[T any](sorted []T, q float64) T {
+	i := int(q * float64(len(sorted)))
+	return sorted[min(i, len(sorted)-1)]
 }
 
 // answer serves one connection by sending back what arrives.
 func answer(n *lab.NS, ready chan<- error) {
 	goruntime.LockOSThread()
 	err := n.Do(func() error {
-		l, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		l, err := listenTCP(pingPongPort)
 		if err != nil {
 			return err
 		}
 		defer unix.Close(l)
-		err = unix.SetsockoptInt(l, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
-		if err == nil {
-			err = unix.Bind(l, &unix.SockaddrInet4{Port: pingPongPort})
-		}
-		if err == nil {
-			err = unix.Listen(l, 1)
-		}
-		if err != nil {
-			return err
-		}
 		ready <- nil
-		s, _, err := unix.Accept4(l, unix.SOCK_CLOEXEC)
+		s, err := accept(l)
 		if err != nil {
-			return nil
+			return nil // the other side says what is wrong
 		}
 		defer unix.Close(s)
 		_ = unix.SetsockoptInt(s, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-		buf := make([]byte, smallSize)
+		buf := make([]byte, pingPongSize)
 		for readFull(s, buf) == nil {
-			if _, err := unix.Write(s, buf); err != nil {
+			if err := write(s, buf); err != nil {
 				return nil
 			}
 		}
@@ -100,18 +104,4 @@ func answer(n *lab.NS, ready chan<- error) {
 	if err != nil {
 		ready <- err
 	}
-}
-
-func readFull(s int, buf []byte) error {
-	for got := 0; got < len(buf); {
-		n, err := unix.Read(s, buf[got:])
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			return fmt.Errorf("closed")
-		}
-		got += n
-	}
-	return nil
 }

@@ -12,11 +12,11 @@ import (
 
 // tcp measures bulk transfer from one container to the other: gigabits per
 // second, and CPU-seconds of the whole machine's share in it per gigabyte.
-func tcp(c *contender, streams, seconds int, m *meter) (gbps, cpuPerGB float64, err error) {
+func tcp(c *contender, streams, seconds int, m *meter, more ...string) (gbps, cpuPerGB float64, err error) {
 	if _, err := exec.LookPath("iperf3"); err != nil {
-		return 0, 0, fmt.Errorf("iperf3 is missing; as root: apt-get install --no-install-recommends iperf3")
+		return 0, 0, fmt.Errorf("iperf3 is missing; %siperf3", debian)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(seconds+20)*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(seconds+10)*time.Second)
 	defer cancel()
 	server := exec.CommandContext(ctx, "iperf3", "-s", "-1")
 	if err := c.to.Start(server); err != nil {
@@ -31,25 +31,43 @@ func tcp(c *contender, streams, seconds int, m *meter) (gbps, cpuPerGB float64, 
 	}); err != nil {
 		return 0, 0, err
 	}
-	before := m.seconds()
 	// cubic everywhere, whatever the machine prefers
-	r := c.from.Run(ctx, nil, "", "iperf3", "-c", c.addr, "-t", fmt.Sprint(seconds), "-C", "cubic", "-P", fmt.Sprint(streams), "-J")
+	args := append([]string{"-c", c.addr, "-t", fmt.Sprint(seconds), "-C", "cubic", "-P", fmt.Sprint(streams), "-J", "--connect-timeout", "5000"}, more...)
+	before := m.seconds()
+	r := c.from.Run(ctx, nil, "", "iperf3", args...)
 	spent := m.seconds() - before
+	if r.Err != nil {
+		return 0, 0, fmt.Errorf("iperf3: %w", r.Err)
+	}
+	bits, bytes, err := parseIperf([]byte(r.Stdout))
+	if err != nil {
+		return 0, 0, err
+	}
+	return bits / 1e9, spent / (bytes / 1e9), nil
+}
+
+// parseIperf reads what arrived, in both directions, from iperf3's report.
+func parseIperf(text []byte) (bitsPerSecond, bytes float64, err error) {
+	type sum struct {
+		Bytes         float64
+		BitsPerSecond float64 `json:"bits_per_second"`
+	}
 	var report struct {
 		Error string
 		End   struct {
-			Received struct {
-				Bytes         float64
-				BitsPerSecond float64 `json:"bits_per_second"`
-			} `json:"sum_received"`
+			Received sum `json:"sum_received"`
+			Back     sum `json:"sum_received_bidir_reverse"`
 		}
 	}
-	if err := json.Unmarshal([]byte(r.Stdout), &report); err != nil || report.Error != "" {
-		return 0, 0, fmt.Errorf("iperf3: %s (%w)", report.Error, err)
+	if err := json.Unmarshal(text, &report); err != nil {
+		return 0, 0, fmt.Errorf("iperf3's report: %w", err)
 	}
-	got := report.End.Received
+	if report.Error != "" {
+		return 0, 0, fmt.Errorf("iperf3: %s", report.Error)
+	}
+	got, back := report.End.Received, report.End.Back
 	if got.Bytes == 0 {
-		return 0, 0, fmt.Errorf("iperf3 transferred nothing: %v", r)
+		return 0, 0, fmt.Errorf("iperf3 transferred nothing")
 	}
-	return got.BitsPerSecond / 1e9, spent / (got.Bytes / 1e9), nil
+	return got.BitsPerSecond + back.BitsPerSecond, got.Bytes + back.Bytes, nil
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"net"
 	"sync/atomic"
 	"time"
@@ -10,65 +9,47 @@ import (
 )
 
 const (
-	smallSize   = 64 // bytes of UDP payload
-	burst       = 32 // datagrams per system call at most
-	allowedLoss = 0.01
-	trial       = 700 * time.Millisecond
-	slowest     = 5_000.0   // datagrams per second where the search begins
-	fastest     = 640_000.0 // and where it ends
+	udpPort  = 5002
+	burst    = 32    // datagrams per system call at most
+	noLoss   = 0.001 // share lost that still counts as "without loss"
+	someLoss = 0.01
+	trial    = 400 * time.Millisecond
 )
 
-// smallDatagrams finds the highest rate of 64-byte datagrams of which at most
-// 1 % are lost, in thousands per second, by halving the distance.
-func smallDatagrams(c *contender) (kpps float64, err error) {
-	sink, err := newSink(c)
-	if err != nil {
-		return 0, err
-	}
-	defer sink.conn.Close()
-	var out net.PacketConn
-	if err := c.from.Do(func() (err error) {
-		out, err = net.ListenPacket("udp4", "")
-		return err
-	}); err != nil {
-		return 0, err
-	}
-	defer out.Close()
-	to := &net.UDPAddr{IP: net.ParseIP(c.addr), Port: 5002}
-	low, high, best := slowest, fastest, 0.0
-	for high/low > 1.06 {
-		rate := (low + high) / 2
-		if low*4 < high {
-			rate = low * 2
-		}
-		delivered, lost, err := sink.try(out, to, rate)
-		if err == nil && lost > allowedLoss { // once more: the machine may have been busy elsewhere
-			delivered, lost, err = sink.try(out, to, rate)
-		}
+// datagrams finds the highest rates, in thousands per second, at which next to
+// none and at most 1 % of the datagrams are lost.
+func datagrams(name string, size int) func(*contender, options, *meter) (figures, error) {
+	return func(c *contender, _ options, _ *meter) (figures, error) {
+		sink, err := newSink(c, size)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
-		if lost <= allowedLoss {
-			low, best = rate, max(best, delivered)
-			if delivered < rate*0.95 { // the sender itself is not faster
-				break
-			}
-		} else {
-			high = rate
+		defer sink.conn.Close()
+		var out net.PacketConn
+		if err := c.from.Do(func() (err error) {
+			out, err = net.ListenPacket("udp4", "")
+			return err
+		}); err != nil {
+			return nil, err
 		}
+		defer out.Close()
+		to := &net.UDPAddr{IP: net.ParseIP(c.addr), Port: udpPort}
+		s := search{try: func(rate float64) attempt { return sink.try(out, to, rate) }}
+		none, some := s.highest(noLoss), s.highest(someLoss)
+		return figures{name + ".noloss": none / 1000, name: some / 1000}, nil
 	}
-	return best / 1000, nil
 }
 
 // sink counts the datagrams of the current trial.
 type sink struct {
 	conn  net.PacketConn
+	size  int
 	trial atomic.Uint32
 	count atomic.Int64
 }
 
-func newSink(c *contender) (*sink, error) {
-	s := &sink{}
+func newSink(c *contender, size int) (*sink, error) {
+	s := &sink{size: size}
 	err := c.to.Do(func() (err error) {
 		s.conn, err = net.ListenPacket("udp4", ":5002")
 		return err
@@ -83,35 +64,37 @@ func newSink(c *contender) (*sink, error) {
 
 func (s *sink) receive() {
 	p := ipv4.NewPacketConn(s.conn)
-	msgs := batch(128)
+	msgs := batch(128, s.size)
 	for {
 		n, err := p.ReadBatch(msgs, 0)
 		if err != nil {
 			return
 		}
 		now := byte(s.trial.Load())
+		mine := int64(0)
 		for _, m := range msgs[:n] {
 			if m.Buffers[0][0] == now {
-				s.count.Add(1)
+				mine++
 			}
 		}
+		s.count.Add(mine)
 	}
 }
 
-func batch(n int) []ipv4.Message {
+func batch(n, size int) []ipv4.Message {
 	msgs := make([]ipv4.Message, n)
 	for i := range msgs {
-		msgs[i].Buffers = [][]byte{make([]byte, smallSize)}
+		msgs[i].Buffers = [][]byte{make([]byte, size)}
 	}
 	return msgs
 }
 
 // try sends at a rate for a while and tells how many arrived per second, and
-// which part was lost.
-func (s *sink) try(out net.PacketConn, to net.Addr, rate float64) (delivered, lost float64, err error) {
+// which share was lost. What the sending kernel refuses is lost as well.
+func (s *sink) try(out net.PacketConn, to net.Addr, rate float64) attempt {
 	s.trial.Add(1)
 	s.count.Store(0)
-	msgs := batch(burst)
+	msgs := batch(burst, s.size)
 	for i := range msgs {
 		msgs[i].Addr = to
 		msgs[i].Buffers[0][0] = byte(s.trial.Load())
@@ -129,14 +112,14 @@ func (s *sink) try(out net.PacketConn, to net.Addr, rate float64) (delivered, lo
 		}
 		n, err := p.WriteBatch(msgs[:due], 0)
 		if err != nil {
-			return 0, 0, fmt.Errorf("send: %w", err)
+			n = due
 		}
 		sent += n
 	}
 	took := time.Since(began).Seconds()
 	s.drain(sent)
 	got := float64(s.count.Load())
-	return got / took, 1 - got/float64(sent), nil
+	return attempt{rate: rate, delivered: got / took, lost: 1 - got/float64(max(sent, 1))}
 }
 
 // drain waits until all have arrived or nothing has for a while.

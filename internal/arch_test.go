@@ -50,6 +50,7 @@ var rooms = map[string]room{
 	"netns-tests/demo":    {may: []string{"netns-tests/lab"}, above: "the demo uses the built binary as a user does"},
 	"bench":               {may: []string{"netns-tests/lab"}, above: "the bench measures the built binary"},
 	"bench/wireguard":     {above: "a contender of the bench"},
+	"bench/relay":         {may: []string{"netns-tests/lab"}, above: "the wire of the bench; its test has a lab"},
 	"scripts/testsummary": {above: "a filter of go test's output"},
 }
 

@@ -3,7 +3,7 @@
 # As root the missing ones are installed; as a user they are named.
 set -euo pipefail
 
-declare -A package=([nft]=nftables [ip]=iproute2 [iperf3]=iperf3)
+declare -A package=([nft]=nftables [ip]=iproute2 [iperf3]=iperf3 [tincd]=tinc [fastd]=fastd)
 missing=()
 PATH=$PATH:/usr/sbin:/sbin
 for tool in "$@"; do

@@ -2,9 +2,13 @@ package lab
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +32,24 @@ func PlainNIC(n *NS, dev string) error {
 		"tx-tcp-segmentation": false, "tx-tcp6-segmentation": false, "tx-tcp-ecn-segmentation": false,
 		"tx-tcp-mangleid-segmentation": false, "tx-udp-segmentation": false, "tx-gso-list": false,
 		"tx-udp_tnl-segmentation": false, "tx-udp_tnl-csum-segmentation": false, "rx-gro": true,
+	})
+}
+
+// Coalesce makes a link collect arriving frames for a moment, as a network card
+// does, so that the kernel's receive offload has several to join.
+func Coalesce(n *NS, dev string, span time.Duration) error {
+	return n.Do(func() error {
+		// /sys shows the network namespace it was mounted in; this mount is the thread's own
+		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+			return fmt.Errorf("unshare: %w", err)
+		}
+		if err := unix.Mount("sysfs", "/sys", "sysfs", 0, ""); err != nil {
+			return fmt.Errorf("mount /sys: %w", err)
+		}
+		dir := "/sys/class/net/" + dev
+		return errors.Join(
+			os.WriteFile(dir+"/napi_defer_hard_irqs", []byte("1"), 0o644),
+			os.WriteFile(dir+"/gro_flush_timeout", strconv.AppendInt(nil, span.Nanoseconds(), 10), 0o644))
 	})
 }
 

@@ -49,6 +49,22 @@ func (h *Host) Loss(percent float64) error {
 	return h.replaceTable("netdev", "labloss", body)
 }
 
+// Loss drops this percentage of the frames that cross the underlay bridge, in
+// either direction and each by its own; 0 ends it. The bridge joins no packets
+// meanwhile: one roll of the dice would drop several.
+func (l *Lab) Loss(percent float64) error {
+	for _, h := range l.Hosts {
+		if err := SetFeatures(l.Under, h.port(), map[string]bool{"rx-gro": percent == 0}); err != nil {
+			return err
+		}
+	}
+	body := ""
+	if percent > 0 {
+		body = fmt.Sprintf("chain f { type filter hook forward priority 0; numgen random mod 10000 < %d drop; }", int(percent*100))
+	}
+	return l.Under.replaceTable("bridge", "labloss", body)
+}
+
 // BlackHole silently drops arriving packets longer than size bytes (from the
 // network header on); 0 ends it. This is a path with a small MTU and no ICMP.
 // Meanwhile the host joins no packets on arrival: the rule would take several

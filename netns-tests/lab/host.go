@@ -24,6 +24,7 @@ type Host struct {
 	StateDir string
 	RunDir   string
 	Env      []string // added for every weave command on this host
+	Bin      string   // the weave binary of this host; "": what Binary says
 	lab      *Lab
 	next     int // number of the next container
 }
@@ -69,7 +70,7 @@ func (h *Host) Weave(args ...string) Result { return h.WeaveEnv(nil, args...) }
 
 // WeaveEnv is Weave with more in the environment.
 func (h *Host) WeaveEnv(env []string, args ...string) Result {
-	bin, err := Binary()
+	bin, err := h.binary()
 	if err != nil {
 		return Result{Args: append([]string{"weave"}, args...), RC: -1, Err: err}
 	}
@@ -77,6 +78,13 @@ func (h *Host) WeaveEnv(env []string, args ...string) Result {
 	defer cancel()
 	all := append(append(h.dirs(), h.Env...), env...)
 	return h.Run(ctx, all, "", bin, args...)
+}
+
+func (h *Host) binary() (string, error) {
+	if h.Bin != "" {
+		return h.Bin, nil
+	}
+	return Binary()
 }
 
 // Log is what the daemon has written so far, an earlier file that was moved
@@ -117,7 +125,11 @@ func (h *Host) DaemonPID() (int, error) {
 
 // PIDs are the processes of this host's weave: daemon, supervisor, commands.
 func (h *Host) PIDs() []int {
-	return pidsWithEnv("WEAVE_RUN_DIR=" + h.RunDir)
+	bin, err := h.binary()
+	if err != nil {
+		return nil
+	}
+	return pidsWithEnv(bin, "WEAVE_RUN_DIR="+h.RunDir)
 }
 
 // KillAll kills every weave process of the host, as a power failure would.

@@ -21,13 +21,9 @@ func allPIDs() []int {
 	return pids
 }
 
-// pidsWithEnv finds the weave processes started with this "KEY=value".
+// pidsWithEnv finds the processes of a program started with this "KEY=value".
 // Zombies have no environment and so do not count.
-func pidsWithEnv(pair string) []int {
-	bin, err := Binary()
-	if err != nil {
-		return nil
-	}
+func pidsWithEnv(bin, pair string) []int {
 	var found []int
 	for _, pid := range allPIDs() {
 		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
