@@ -27,7 +27,7 @@ func (m *Mesh) reviewAttempts() {
 	k.dirty = false
 	k.next = time.Time{}
 	for _, a := range k.attempts {
-		a.wanted, a.explicit, a.portless = false, false, false
+		a.wanted, a.explicit, a.portless, a.to = false, false, false, Name{}
 	}
 	if !m.left {
 		m.wantTargets()
@@ -47,7 +47,7 @@ func (m *Mesh) reviewAttempts() {
 			m.stale = true
 			continue
 		}
-		if a.never || m.served(addr, a) {
+		if a.never || m.served(addr, a) || m.settled(a) {
 			continue
 		}
 		if m.now.Before(a.next) {
@@ -134,42 +134,65 @@ func (m *Mesh) wantTargets() {
 	}
 }
 
-// wantPeers adds the addresses of all peers of the topology that we have no
-// connection with, those that became unreachable lately included.
+// settled reports whether the other end closed the connection as of no need and
+// the network still reaches it.
+func (m *Mesh) settled(a *attempt) bool { return a.surplus && m.topo.reach[a.peer] }
+
+// wantPeers adds the addresses of peers that we have no connection with: of all
+// peers of a small network, of those chosen in a sparse one. Those that became
+// unreachable lately are among them.
 func (m *Mesh) wantPeers() {
-	observed := m.observedAddresses()
-	for _, n := range sortedNames(m.topo.crdt.records) {
-		if n == m.cfg.Name || m.conns.byPeer[n] != nil {
-			continue
+	missing := make(map[Name]tie)
+	if m.overlay.sparse {
+		for n, t := range m.overlay.dial {
+			missing[n] = t
 		}
+	} else {
+		for n := range m.topo.crdt.records {
+			missing[n] = tieRing
+		}
+	}
+	for n := range missing {
+		if n == m.cfg.Name || m.conns.byPeer[n] != nil {
+			delete(missing, n)
+		}
+	}
+	if len(missing) == 0 {
+		return
+	}
+	observed := m.observedAddresses(missing)
+	for _, n := range sortedNames(missing) {
 		delay := time.Duration(m.rng.Int64N(int64(staggerDelay)))
-		if m.cfg.Name.Compare(n) > 0 {
+		if missing[n] == tieRing && m.cfg.Name.Compare(n) > 0 { // the other end wants it as well
 			delay += politeDelay
 		}
 		for i, addr := range m.candidates(n, observed[n]) {
-			m.maker.want(addr, m.now.Add(delay+time.Duration(i)*staggerDelay))
+			a := m.maker.want(addr, m.now.Add(delay+time.Duration(i)*staggerDelay))
+			a.to, a.surplus = n, false
 		}
 	}
 }
 
-// observedAddresses collects from all records where other peers reached each
-// peer that we are not connected with.
-func (m *Mesh) observedAddresses() map[Name][]string {
+// observedAddresses collects from all records where other peers reached the
+// missing ones.
+func (m *Mesh) observedAddresses(missing map[Name]tie) map[Name][]string {
 	out := make(map[Name][]string)
 	for _, from := range sortedNames(m.topo.crdt.records) {
-		for _, l := range m.topo.crdt.records[from].Record.Links {
-			if l.Peer == m.cfg.Name || m.conns.byPeer[l.Peer] != nil {
+		links := m.topo.crdt.records[from].Record.Links
+		for i := range links {
+			l := &links[i]
+			if missing[l.Peer] == tieNone || len(out[l.Peer]) >= maxCandidates {
 				continue
 			}
-			s, ok := m.topo.crdt.Get(l.Peer)
+			s := m.topo.crdt.get(l.Peer)
 			ap, err := netip.ParseAddrPort(l.Address)
-			if !ok || err != nil {
+			if s == nil || err != nil {
 				continue
 			}
 			if !l.Outbound {
 				ap = netip.AddrPortFrom(ap.Addr(), s.Record.Port)
 			}
-			if a := ap.String(); ap.Port() != 0 && len(out[l.Peer]) < maxCandidates && !slices.Contains(out[l.Peer], a) {
+			if a := ap.String(); ap.Port() != 0 && !slices.Contains(out[l.Peer], a) {
 				out[l.Peer] = append(out[l.Peer], a)
 			}
 		}

@@ -28,6 +28,7 @@ type Config struct {
 	ConnLimit      int  // connections made and accepted; 0 = no limit
 	Password       bool // shown to users as "encrypted"
 	Rand           rand.Source
+	Opened         *Opened            // shared by the meshes of a simulation; nil = none
 	Pins           map[Name]PublicKey // as saved, see Restore
 	Version        uint64             // as saved, see Restore
 	KnownAddresses []string           // as saved; dialled like discovered ones
@@ -42,6 +43,7 @@ type Mesh struct {
 	conns connTable
 	maker maker
 
+	overlay  overlay
 	gossip   gossip
 	counters Counters
 	fx       Effects
@@ -124,6 +126,7 @@ func (m *Mesh) handle(in Input) {
 // matters: each stage may make work for the later ones, never for an earlier.
 func (m *Mesh) settle() {
 	m.expireGreetings()
+	m.prune()
 	if m.own.due(m.now) {
 		m.publishOwn()
 	}
@@ -144,7 +147,7 @@ func (m *Mesh) settle() {
 func (m *Mesh) nextDeadline() time.Time {
 	var next time.Time
 	for _, t := range []time.Time{
-		m.own.dueAt(), m.topo.dueAt(), m.maker.dueAt(m.now), m.gossip.dueAt(), m.conns.greetingDeadline(),
+		m.own.dueAt(), m.topo.dueAt(), m.maker.dueAt(m.now), m.gossip.dueAt(m.flushEvery()), m.overlay.pruneAt, m.conns.greetingDeadline(),
 	} {
 		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
 			next = t

@@ -182,7 +182,7 @@ func TestConnectionStates(t *testing.T) {
 	}
 	b.step(Received{Conn: 1, Message: r.publish(1)})
 	b.run(100 * time.Millisecond)
-	if via := b.view.UnicastRoutes[r.record.Name]; via != r.record.Name {
+	if via := b.view.Routes()[r.record.Name].Via; via != r.record.Name {
 		t.Fatalf("route via %s", via)
 	}
 	b.step(PathChanged{Peer: r.record.Name, Overlay: "sleeve"})

@@ -99,6 +99,26 @@ func drawRecords(t *rapid.T, n int) []Signed {
 	return out
 }
 
+func viewsOf(records []Signed) []*PeerView {
+	var out []*PeerView
+	for i := range records {
+		out = append(out, peerView(&records[i]))
+	}
+	return out
+}
+
+// drawRoutes makes old routes that may be nonsense.
+func drawRoutes(t *rapid.T, records []Signed) map[Name]Route {
+	out := make(map[Name]Route)
+	for i := range records {
+		via := rapid.IntRange(0, len(records)).Draw(t, "old via")
+		if via < len(records) {
+			out[records[i].Record.Name] = Route{Via: records[via].Record.Name}
+		}
+	}
+	return out
+}
+
 const never = time.Duration(1) << 60
 
 // floydWarshall is the oracle: all distances over links both ends confirm.
@@ -138,11 +158,11 @@ func TestRoutesAreShortestAndLoopFree(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 9).Draw(t, "n")
 		records := drawRecords(t, n)
-		g := dataGraph(records)
+		g := dataGraph(viewsOf(records))
 		want := floydWarshall(records)
-		all := make([]routes, n)
+		all := make([]map[Name]Route, n)
 		for i := range n {
-			all[i] = g.routesFrom(records[i].Record.Name)
+			all[i] = g.routesFrom(records[i].Record.Name, drawRoutes(t, records))
 			tree := g.shortest(i)
 			for j := range n {
 				if reached := tree.parent[j] >= 0; reached != (want[i][j] < never) || reached && tree.dist[j] != want[i][j] {
@@ -154,15 +174,16 @@ func TestRoutesAreShortestAndLoopFree(t *testing.T) {
 			for j := range n {
 				checkUnicast(t, records, all, want, i, j)
 			}
-			checkBroadcast(t, records, all, want, i)
+			checkBroadcast(t, records, g, want, i)
 		}
 	})
 }
 
 // checkUnicast follows the route hop by hop: each hop must come nearer.
-func checkUnicast(t *rapid.T, records []Signed, all []routes, want [][]time.Duration, from, to int) {
+func checkUnicast(t *rapid.T, records []Signed, all []map[Name]Route, want [][]time.Duration, from, to int) {
 	for at := from; at != to; {
-		via, ok := all[at].unicast[records[to].Record.Name]
+		r, ok := all[at][records[to].Record.Name]
+		via := r.Via
 		if ok != (want[at][to] < never) {
 			t.Fatalf("route %d-%d: %v", at, to, ok)
 		}
@@ -178,7 +199,7 @@ func checkUnicast(t *rapid.T, records []Signed, all []routes, want [][]time.Dura
 }
 
 // checkBroadcast floods from one peer: all it can reach get it once.
-func checkBroadcast(t *rapid.T, records []Signed, all []routes, want [][]time.Duration, from int) {
+func checkBroadcast(t *rapid.T, records []Signed, g *graph, want [][]time.Duration, from int) {
 	got := make([]int, len(records))
 	queue := []int{from}
 	for len(queue) > 0 {
@@ -187,7 +208,8 @@ func checkBroadcast(t *rapid.T, records []Signed, all []routes, want [][]time.Du
 		if got[at]++; got[at] > 1 {
 			t.Fatalf("broadcast of %d arrives twice at %d", from, at)
 		}
-		for _, next := range all[at].broadcast[records[from].Record.Name] {
+		to, _ := g.broadcast(records[at].Record.Name, records[from].Record.Name)
+		for _, next := range to {
 			queue = append(queue, int(next[5]))
 		}
 	}
