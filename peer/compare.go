@@ -41,7 +41,7 @@ func bucketOf(n Name) int { return int(mix(n.number()) % buckets) }
 // unreachable ones do not, so that neighbours do not hand the dead back and
 // forth.
 func (m *Mesh) comparable(n Name) bool {
-	return m.topo.reach[n] || m.conns.byPeer[n] != nil || n == m.cfg.Name
+	return m.topo.crdt.reaches(n) || m.conns.byPeer[n] != nil || n == m.cfg.Name
 }
 
 func (m *Mesh) sums() *sums {
@@ -51,7 +51,7 @@ func (m *Mesh) sums() *sums {
 	}
 	*s = sums{}
 	for n, r := range m.topo.crdt.records {
-		if m.comparable(n) {
+		if r.found(&m.topo.crdt) || m.comparable(n) {
 			s.count++
 			s.buckets[bucketOf(n)] += r.hash()
 		}
@@ -122,7 +122,7 @@ func (m *Mesh) entries(mask uint64) []*wire.Digest_Entry {
 	var out []*wire.Digest_Entry
 	for _, n := range sortedNames(m.topo.crdt.records) {
 		if mask>>bucketOf(n)&1 == 1 && m.comparable(n) {
-			out = append(out, entryOf(m.topo.crdt.records[n]))
+			out = append(out, entryOf(m.topo.crdt.records[n].Signed))
 		}
 	}
 	return out

@@ -161,10 +161,11 @@ func (m *Mesh) removeConn(c *conn, reason string) {
 			m.gossip.lost(m, c)
 			if c.standing.surplus {
 				m.ownGained()
+				m.topo.touchRemote(m.now)
 			} else {
 				m.ownLost()
+				m.topo.touch(m.now, recomputeInterval)
 			}
-			m.topo.touch(m.now, recomputeInterval)
 		}
 	}
 	m.maker.down(m, c, reason, lasted)

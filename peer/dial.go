@@ -136,7 +136,7 @@ func (m *Mesh) wantTargets() {
 
 // settled reports whether the other end closed the connection as of no need and
 // the network still reaches it.
-func (m *Mesh) settled(a *attempt) bool { return a.surplus && m.topo.reach[a.peer] }
+func (m *Mesh) settled(a *attempt) bool { return a.surplus && m.topo.crdt.reaches(a.peer) }
 
 // wantPeers adds the addresses of peers that we have no connection with: of all
 // peers of a small network, of those chosen in a sparse one. Those that became
@@ -174,26 +174,55 @@ func (m *Mesh) wantPeers() {
 }
 
 // observedAddresses collects from all records where other peers reached the
-// missing ones.
+// missing ones; until the next look at the membership it remembers the answer.
 func (m *Mesh) observedAddresses(missing map[Name]tie) map[Name][]string {
-	out := make(map[Name][]string)
-	for _, from := range sortedNames(m.topo.crdt.records) {
-		links := m.topo.crdt.records[from].Record.Links
+	out := m.overlay.observed
+	unknown := false
+	for n := range missing {
+		if _, ok := out[n]; !ok {
+			unknown = true
+			out[n] = nil
+		}
+	}
+	if !unknown {
+		return out
+	}
+	tellers := make(map[Name][]Name)
+	for from, s := range m.topo.crdt.records {
+		for i := range s.Record.Links {
+			if n := s.Record.Links[i].Peer; missing[n] != tieNone {
+				tellers[n] = append(tellers[n], from)
+			}
+		}
+	}
+	for n, from := range tellers {
+		slices.SortFunc(from, Name.Compare)
+		out[n] = m.topo.crdt.seenAt(n, from)
+	}
+	return out
+}
+
+// seenAt returns the addresses, "ip:port", at which the tellers reached a peer,
+// or would if it connected to them. At most maxCandidates are returned.
+func (t *Topology) seenAt(n Name, tellers []Name) []string {
+	s := t.records[n]
+	if s == nil {
+		return nil
+	}
+	var out []string
+	for _, from := range tellers {
+		links := t.records[from].Record.Links
 		for i := range links {
 			l := &links[i]
-			if missing[l.Peer] == tieNone || len(out[l.Peer]) >= maxCandidates {
-				continue
-			}
-			s := m.topo.crdt.get(l.Peer)
 			ap, err := netip.ParseAddrPort(l.Address)
-			if s == nil || err != nil {
+			if l.Peer != n || err != nil || len(out) == maxCandidates {
 				continue
 			}
 			if !l.Outbound {
 				ap = netip.AddrPortFrom(ap.Addr(), s.Record.Port)
 			}
-			if a := ap.String(); ap.Port() != 0 && !slices.Contains(out[l.Peer], a) {
-				out[l.Peer] = append(out[l.Peer], a)
+			if a := ap.String(); ap.Port() != 0 && !slices.Contains(out, a) {
+				out = append(out, a)
 			}
 		}
 	}

@@ -30,6 +30,7 @@ type flow struct {
 	// sender to be lazy (epidemic broadcast trees: Leitao, Pereira, Rodrigues,
 	// SRDS 2007).
 	lazy    bool
+	late    int    // records that came twice, less those that were news
 	work    bucket // what it may still make us do
 	sumsAt  time.Time
 	trouble string // what it does wrong, for users
@@ -234,7 +235,7 @@ func (m *Mesh) recordsReceived(c *conn, rs *wire.Records) {
 		if !solicited && !m.charge(c, costRecord) {
 			continue
 		}
-		bad := m.counters.refusals()
+		bad, throttled := m.counters.refusals(), m.counters.Throttled
 		if m.admit(s) {
 			news++
 			m.gossip.arrived(name)
@@ -242,6 +243,8 @@ func (m *Mesh) recordsReceived(c *conn, rs *wire.Records) {
 		} else if m.counters.refusals() != bad {
 			m.charge(c, costBad)
 			m.trouble(c, "sends records that are not accepted")
+		} else if m.counters.Throttled != throttled && name == c.peer {
+			m.trouble(c, "publishes its record too often")
 		}
 		// The neighbour has this version now, no need to send it back.
 		if held := m.topo.crdt.get(name); held != nil {
@@ -254,7 +257,8 @@ func (m *Mesh) recordsReceived(c *conn, rs *wire.Records) {
 			}
 		}
 	}
-	if news == 0 && twice > 0 {
+	c.flow.late = max(c.flow.late+twice-news, -lateLimit)
+	if c.flow.late >= lateLimit {
 		m.becomeLazy(c)
 	}
 }

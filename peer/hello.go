@@ -119,7 +119,7 @@ func (m *Mesh) join(c *conn, s *Signed) {
 		m.gossip.spread(m, s, c.id)
 	}
 	m.ownGained()
-	m.topo.touch(m.now, recomputeInterval)
+	m.topo.touchRemote(m.now)
 	m.stale = true
 	m.compare(c)
 }

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -11,6 +12,7 @@ const (
 	// follows from the topology: reachability, routes, who to dial.
 	recomputeInterval = 100 * time.Millisecond
 	recomputeMax      = time.Second
+	peersPerStep      = 100 // so many peers stretch it once more, for changes far away
 	// peerGrace is how long the record of an unreachable peer is kept. Long
 	// enough to dial it again after a break, short enough to forget the dead.
 	peerGrace = time.Minute
@@ -27,7 +29,6 @@ const (
 type membership struct {
 	crdt      Topology
 	pins      map[Name]PublicKey
-	reach     map[Name]bool
 	lostAt    map[Name]time.Time // unreachable since
 	ways      *ways
 	peers     []*PeerView
@@ -42,7 +43,6 @@ type membership struct {
 func newMembership(cfg Config) membership {
 	t := membership{
 		pins:   make(map[Name]PublicKey, len(cfg.Pins)),
-		reach:  make(map[Name]bool),
 		lostAt: make(map[Name]time.Time),
 		pace:   make(map[Name]bucket),
 	}
@@ -61,7 +61,7 @@ func (t *membership) touch(now time.Time, wait time.Duration) {
 // touchRemote notes a change elsewhere in the network: the larger that is, the
 // more of them are looked at together.
 func (t *membership) touchRemote(now time.Time) {
-	t.touch(now, min(recomputeInterval*time.Duration(1+len(t.reach)/peersPerStep), recomputeMax))
+	t.touch(now, min(recomputeInterval*time.Duration(1+t.crdt.reached/peersPerStep), recomputeMax))
 }
 
 func (t *membership) dueAt() time.Time {
@@ -86,10 +86,12 @@ func (m *Mesh) recompute() {
 	t := &m.topo
 	t.changedAt, t.lastAt, t.gcAt = time.Time{}, m.now, time.Time{}
 	roots := append([]Name{m.cfg.Name}, sortedNames(m.conns.byPeer)...)
-	t.reach = t.crdt.reachable(roots)
-	for n := range t.crdt.records {
-		if t.reach[n] {
-			delete(t.lostAt, n)
+	t.crdt.walk(roots)
+	for n, e := range t.crdt.records {
+		if e.found(&t.crdt) {
+			if len(t.lostAt) > 0 {
+				delete(t.lostAt, n)
+			}
 			continue
 		}
 		since, ok := t.lostAt[n]
@@ -115,21 +117,15 @@ func (m *Mesh) recompute() {
 	m.stale = true
 }
 
-// list makes peers the reachable ones, sorted. Most of them were there before.
+// list makes peers the reachable ones, sorted.
 func (t *membership) list() {
-	out := make([]*PeerView, 0, len(t.reach))
-	for _, p := range t.peers {
-		if t.reach[p.Name] {
-			out = append(out, t.crdt.records[p.Name].view)
+	out := make([]*PeerView, 0, t.crdt.reached)
+	for _, e := range t.crdt.records {
+		if e.found(&t.crdt) {
+			out = append(out, e.view)
 		}
 	}
-	if len(out) < len(t.reach) {
-		out = out[:0]
-		for n := range t.reach {
-			out = append(out, t.crdt.records[n].view)
-		}
-		slices.SortFunc(out, func(a, b *PeerView) int { return a.Name.Compare(b.Name) })
-	}
+	slices.SortFunc(out, func(a, b *PeerView) int { return cmp.Compare(a.number, b.number) })
 	t.peers = out
 }
 
@@ -255,5 +251,6 @@ func peerView(s *Signed) *PeerView {
 	return &PeerView{
 		Name: r.Name, Nickname: r.Nickname, Key: r.Key, UID: r.UID, Version: r.Version, Port: r.Port,
 		X25519: s.x25519, Addresses: r.Addresses, Capabilities: r.Capabilities, Connections: r.Links,
+		number: r.Name.number(),
 	}
 }

@@ -65,6 +65,7 @@ func NewMesh(cfg Config) *Mesh {
 	m.own = newOwnRecord(cfg)
 	m.topo = newMembership(cfg)
 	m.conns = newConnTable()
+	m.overlay.observed = make(map[Name][]string)
 	m.maker = newMaker(cfg)
 	return m
 }
@@ -89,6 +90,22 @@ func (m *Mesh) Deadline() time.Time { return m.deadline }
 
 // Counters returns the current counters, which may be ahead of the View's.
 func (m *Mesh) Counters() Counters { return m.counters }
+
+// Holds returns of which run and version the record held for a name is; zero
+// if there is none.
+func (m *Mesh) Holds(n Name) (uid, version uint64) {
+	if s := m.topo.crdt.get(n); s != nil {
+		return s.Record.UID, s.Record.Version
+	}
+	return 0, 0
+}
+
+// Sum returns how many records of reachable peers are held, a sum that two
+// meshes share if they hold the same, and about how many bytes all records take.
+func (m *Mesh) Sum() (count int, sum uint64, bytes int) {
+	s := m.sums()
+	return s.count, s.root, m.topo.crdt.bytes
+}
 
 // Snapshot returns the records held, sorted by name.
 func (m *Mesh) Snapshot() []Signed { return m.topo.crdt.Snapshot() }

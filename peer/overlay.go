@@ -29,7 +29,7 @@ const (
 	// Above degreeMax connections those go too that only the other end's
 	// operator asked for, and sooner.
 	degreeMax = 20
-	spareFor  = 15 * time.Second // how long a connection must have been of no need
+	spareFor  = 5 * time.Second // how long a connection must have been of no need
 	excessFor = 2 * time.Second
 	// pruneEvery is the least time between two that are closed.
 	pruneEvery  = time.Second
@@ -56,6 +56,8 @@ type overlay struct {
 	chosen  map[Name]tie // among the reachable
 	dial    map[Name]tie // also lost ones and those that do not answer
 	pruneAt time.Time    // zero: nothing is of no need
+
+	observed map[Name][]string // addresses of missing peers, since the last review
 }
 
 // need says what a connection means to one end.
@@ -137,14 +139,15 @@ func choose(self Name, names iter.Seq[Name]) map[Name]tie {
 // neighbours what they are to us.
 func (m *Mesh) reviewOverlay() {
 	o := &m.overlay
-	size := len(m.topo.reach)
+	size := m.topo.crdt.reached
 	o.sparse = size > sparseAbove || (o.sparse && size >= sparseBelow)
 	o.chosen, o.dial = nil, nil
+	o.observed = make(map[Name][]string)
 	if o.sparse {
 		deaf := m.maker.deaf(m)
 		o.chosen = choose(m.cfg.Name, func(yield func(Name) bool) {
-			for n := range m.topo.reach {
-				if !deaf[n] && !yield(n) {
+			for _, p := range m.topo.peers {
+				if !deaf[p.Name] && !yield(p.Name) {
 					return
 				}
 			}

@@ -17,7 +17,8 @@ const (
 	// time and every version goes to every other peer. Losses do not wait.
 	crowd          = 8
 	ownIntervalMax = time.Second
-	peersPerStep   = 100 // and so many peers stretch it once more
+	gainedPerPeer  = time.Millisecond // longer in a sparse network
+	gainedMax      = 3 * time.Second
 	// In a sparse network the first change waits too, for those that usually
 	// follow: a connection is made, then its data path answers.
 	ownIntervalSparse = 250 * time.Millisecond
@@ -71,12 +72,15 @@ func (m *Mesh) ownLost() {
 }
 
 func (m *Mesh) ownGained() {
-	stretch := time.Duration(1 + len(m.conns.byPeer)/crowd + len(m.topo.reach)/peersPerStep)
-	m.own.touch(m.now, min(stretch*ownInterval, ownIntervalMax))
+	wait := min(time.Duration(1+len(m.conns.byPeer)/crowd)*ownInterval, ownIntervalMax)
+	if m.overlay.sparse {
+		wait = min(ownIntervalMax+time.Duration(m.topo.crdt.reached)*gainedPerPeer, gainedMax)
+	}
+	m.own.touch(m.now, wait)
 }
 
 func (m *Mesh) ownWavered() {
-	m.own.touch(m.now, min(rttInterval+time.Duration(len(m.topo.reach))*rttPerPeer, rttIntervalMax))
+	m.own.touch(m.now, min(rttInterval+time.Duration(m.topo.crdt.reached)*rttPerPeer, rttIntervalMax))
 }
 
 func (o *ownRecord) dueAt() time.Time {
@@ -143,7 +147,7 @@ func (m *Mesh) publishOwn() {
 	if own := o.signed; m.topo.put(&own) {
 		m.gossip.spread(m, &own, 0)
 	}
-	m.topo.touch(m.now, recomputeInterval)
+	m.topo.touchRemote(m.now)
 	m.stale = true
 }
 

@@ -335,6 +335,13 @@ func (v *View) Routes() map[Name]Route {
 	return *v.ways.routes.Load()
 }
 
+// Again returns the same View with its routes not computed yet, for measuring.
+func (v *View) Again() *View {
+	out := *v
+	out.ways = waysAfter(v.ways, v.ways.self, v.ways.peers)
+	return &out
+}
+
 // Broadcast returns the neighbours, sorted, that get from us what source sends
 // to everybody, along the tree of shortest paths from it; ok is false if that
 // cannot reach us. It is computed anew by each call.

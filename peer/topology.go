@@ -10,8 +10,17 @@ import (
 // by name, the greater record in the order of Signed.Compare. The zero value
 // is empty and ready for use.
 type Topology struct {
-	records map[Name]*Signed
+	records map[Name]*entry
 	bytes   int // about what they take
+	walked  uint32
+	reached int // how many the last walk found
+}
+
+// entry is a record held. The record may be shared with other Topologies, the
+// mark is not.
+type entry struct {
+	*Signed
+	mark uint32 // the last walk that found it
 }
 
 // Merge takes over the records of delta that are newer than those held and
@@ -37,17 +46,19 @@ func (t *Topology) Merge(delta []Signed) (news []Signed, err error) {
 // reports whether it is newer than the one held.
 func (t *Topology) put(s *Signed) bool {
 	held := t.records[s.Record.Name]
-	if held != nil && s.compare(held) <= 0 {
+	switch {
+	case held == nil && t.records == nil:
+		t.records = make(map[Name]*entry)
+		fallthrough
+	case held == nil:
+		t.records[s.Record.Name] = &entry{Signed: s}
+	case s.compare(held.Signed) <= 0:
 		return false
-	}
-	if t.records == nil {
-		t.records = make(map[Name]*Signed)
-	}
-	if held != nil {
+	default:
 		t.bytes -= held.weight()
+		held.Signed = s
 	}
 	t.bytes += s.weight()
-	t.records[s.Record.Name] = s
 	return true
 }
 
@@ -59,7 +70,7 @@ func (s *Signed) weight() int { return len(s.bytes) + 32*len(s.Record.Links) + 5
 func (t *Topology) Snapshot() []Signed {
 	out := make([]Signed, 0, len(t.records))
 	for _, n := range sortedNames(t.records) {
-		out = append(out, *t.records[n])
+		out = append(out, *t.records[n].Signed)
 	}
 	return out
 }
@@ -67,13 +78,18 @@ func (t *Topology) Snapshot() []Signed {
 // Get returns the record held for a name.
 func (t *Topology) Get(n Name) (Signed, bool) {
 	if s := t.records[n]; s != nil {
-		return *s, true
+		return *s.Signed, true
 	}
 	return Signed{}, false
 }
 
 // get is Get without a copy; nil when there is none.
-func (t *Topology) get(n Name) *Signed { return t.records[n] }
+func (t *Topology) get(n Name) *Signed {
+	if e := t.records[n]; e != nil {
+		return e.Signed
+	}
+	return nil
+}
 
 // Len returns the number of records held.
 func (t *Topology) Len() int { return len(t.records) }
@@ -85,31 +101,37 @@ func (t *Topology) drop(n Name) {
 	}
 }
 
-// reachable returns the names that a walk from the roots finds, following
-// every link a visited peer's record names. A peer that died is in nobody's
-// record any more, so its own old record does not keep it alive.
-func (t *Topology) reachable(roots []Name) map[Name]bool {
-	seen := make(map[Name]bool, len(t.records))
-	queue := make([]*Signed, 0, len(t.records))
+// walk finds the peers that can be reached from the roots, following every link
+// a visited peer's record names. A peer that died is in nobody's record any
+// more, so its own old record does not keep it alive. reaches tells the result.
+func (t *Topology) walk(roots []Name) {
+	t.walked++
+	queue := make([]*entry, 0, len(t.records))
 	visit := func(n Name) {
-		if seen[n] {
-			return
-		}
-		if s := t.records[n]; s != nil {
-			seen[n] = true
-			queue = append(queue, s)
+		if e := t.records[n]; e != nil && e.mark != t.walked {
+			e.mark = t.walked
+			queue = append(queue, e)
 		}
 	}
 	for _, n := range roots {
 		visit(n)
 	}
 	for at := 0; at < len(queue); at++ {
-		for i := range queue[at].Record.Links {
-			visit(queue[at].Record.Links[i].Peer)
+		links := queue[at].Record.Links
+		for i := range links {
+			visit(links[i].Peer)
 		}
 	}
-	return seen
+	t.reached = len(queue)
 }
+
+// reaches reports whether the last walk found a peer.
+func (t *Topology) reaches(n Name) bool {
+	e := t.records[n]
+	return e != nil && e.found(t)
+}
+
+func (e *entry) found(t *Topology) bool { return e.mark == t.walked && t.walked > 0 }
 
 // linked reports whether the records of both name each other.
 func (t *Topology) linked(a, b Name) bool {

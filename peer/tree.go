@@ -10,9 +10,12 @@ import (
 const (
 	// announceDelay is how long announcements wait: mostly, the neighbour has the
 	// news by then and tells us so, and there is nothing left to announce.
-	announceDelay = 300 * time.Millisecond
+	announceDelay = 500 * time.Millisecond
 	// graftDelay is how long announced news may take to come by itself.
-	graftDelay = 150 * time.Millisecond
+	graftDelay = 400 * time.Millisecond
+	// lateLimit records more that came twice than were news make a neighbour
+	// lazy.
+	lateLimit = 3
 )
 
 // absent is news that was announced and has not come.
@@ -39,7 +42,7 @@ func (m *Mesh) becomeLazy(c *conn) {
 	}
 	for _, o := range m.conns.byPeer {
 		if o != c && !o.flow.lazy {
-			c.flow.lazy = true
+			c.flow.lazy, c.flow.late = true, 0
 			m.send(c.id, &wire.Control{Kind: &wire.Control_Prune{Prune: &wire.Prune{}}})
 			m.gossip.queue(m, c)
 			return

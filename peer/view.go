@@ -31,6 +31,8 @@ type PeerView struct {
 	Addresses    []string
 	Capabilities Capability
 	Connections  []PeerConn
+
+	number uint64 // the name's, which orders as the names do
 }
 
 // PeerConn is a connection in the record of the peer it stands under.
