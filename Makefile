@@ -8,7 +8,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS := -s -w $(if $(VERSION),-X weave/internal/api.Version=$(VERSION))
 
-.PHONY: all build demo test lint bench fuzz clean help
+.PHONY: all build demo test lint bench sim fuzz clean help
 
 all: build
 
@@ -28,6 +28,9 @@ bench: build ## weave beside raw veth and wireguard-go; writes docs/performance.
 	@scripts/tools.sh iperf3
 	CGO_ENABLED=0 $(GO) build -o bin/wireguard-contender ./bench/wireguard
 	WEAVE_BIN=$(BIN) WIREGUARD_BIN=bin/wireguard-contender $(GO) run ./bench -write docs/performance.md $(BENCH)
+
+sim: ## 10 to 3,000 simulated peers; writes docs/simulation.md (SIM="-peers 10,100" for less)
+	$(GO) run ./internal/sim/report -write docs/simulation.md $(SIM)
 
 fuzz: ## each fuzz target for FUZZTIME (10s)
 	@GO=$(GO) scripts/fuzz.sh $(or $(FUZZTIME),10s)

@@ -24,8 +24,10 @@ type Config struct {
 	Isolated  bool // no discovery: targets only
 	// Fast is for thousands of peers: messages are handed over as they are and
 	// counted by the size of their encoding, peers share the memory of equal
-	// records and the checks of their signatures, and Check runs now and then.
-	Fast bool
+	// records and the checks of their signatures, and Check runs now and then,
+	// unless CheckAll asks for it after every step.
+	Fast     bool
+	CheckAll bool
 }
 
 // checkSeldom is how many steps a Fast network makes between two Checks.

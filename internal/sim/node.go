@@ -132,7 +132,7 @@ func (n *Node) Step(in peer.Input) {
 	w := n.w
 	w.Stats.Steps++
 	fx := n.Mesh.Step(w.now, in)
-	if !w.cfg.Fast || w.Stats.Steps%checkSeldom == 0 {
+	if !w.cfg.Fast || w.cfg.CheckAll || w.Stats.Steps%checkSeldom == 0 {
 		if err := n.Mesh.Check(); err != nil {
 			w.fail("node %d after %T: %v", n.index, in, err)
 		}

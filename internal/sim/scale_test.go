@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"weave/internal/sim"
+	"weave/peer"
 )
 
 // TestScale holds the network to what is promised at 1,000 peers, at sizes an
@@ -58,4 +59,65 @@ func scale(t *testing.T, n int) float64 {
 	died := mustReach(t, w, 20*time.Second, settled)
 	t.Logf("joined in %s, idle %.1f B/s, flap %s, 10%% dead after %s", took, bytes, flap, died)
 	return bytes
+}
+
+// TestSparseChurn does random harm to a network that is large enough to be
+// sparse, with Check after every step, then lets it calm down.
+func TestSparseChurn(t *testing.T) {
+	for seed := range uint64(2) {
+		if seed > 0 && testing.Short() {
+			break
+		}
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { sparseChurn(t, seed) })
+	}
+}
+
+func sparseChurn(t *testing.T, seed uint64) {
+	w := sim.New(sim.Config{Seed: seed, Spread: 20 * time.Millisecond, DialLoss: 0.05, Fast: true, CheckAll: true})
+	if err := w.Grow(45); err != nil {
+		t.Fatal(err)
+	}
+	rng := w.Rand()
+	for range 15 {
+		n := w.Nodes[rng.IntN(len(w.Nodes))]
+		switch rng.IntN(6) {
+		case 0, 1:
+			n.Start(sim.Address(rng.IntN(len(w.Nodes))).String())
+		case 2:
+			if n.Up() {
+				n.Kill()
+			}
+		case 3:
+			if n.Up() {
+				n.Leave()
+			}
+		case 4:
+			w.BreakConnections(rng.Float64() / 2)
+		case 5:
+			parts := 1 + rng.IntN(3)
+			w.Partition(func(i int) int { return i % parts })
+		}
+		if err := w.Run(time.Duration(rng.IntN(8000)) * time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.Heal()
+	for _, n := range w.Nodes {
+		if !n.Up() {
+			n.Start(sim.Address(0).String())
+		}
+		n.Step(peer.Connect{Targets: []string{sim.Address(0).String()}})
+	}
+	took := mustReach(t, w, 2*time.Minute, func() error { return sim.Settled(w.Running()) })
+	if err := sim.LoopFree(w.Running()); err != nil {
+		t.Error(err)
+	}
+	if err := w.Run(time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	s := sim.ShapeOf(w.Nodes)
+	if s.Diameter < 0 || s.MaxDegree > 25 {
+		t.Errorf("%+v", s)
+	}
+	t.Logf("calm in %s, %+v", took, s)
 }

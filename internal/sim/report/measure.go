@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	goruntime "runtime"
 	"time"
 
@@ -69,6 +70,7 @@ func measure(n int, seed uint64) (column, error) {
 		if err = step(); err != nil {
 			return c, fmt.Errorf("step %d: %w", i+1, err)
 		}
+		fmt.Fprintf(os.Stderr, "%d peers: step %d of %d done, %s\n", n, i+1, len(steps), time.Since(begun).Round(time.Second))
 	}
 	_, _, held := l.w.Nodes[0].Mesh.Sum()
 	c.heapAlone = c.heap + float64(held)
