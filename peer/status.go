@@ -122,3 +122,38 @@ func udpCandidates(c *conn, r *Record) []netip.AddrPort {
 	}
 	return out
 }
+
+// Candidates lists where a peer's UDP port may be, likeliest first: where other
+// peers are connected with it, and the addresses it tells. It is for data
+// sessions with peers that are no Neighbours; it looks through all connections.
+func (v *View) Candidates(n Name) []netip.AddrPort {
+	var out []netip.AddrPort
+	add := func(ap netip.AddrPort) {
+		if ap.IsValid() && ap.Port() != 0 && len(out) < 2*maxCandidates && !slices.Contains(out, ap) {
+			out = append(out, ap)
+		}
+	}
+	i, ok := slices.BinarySearchFunc(v.Peers, n, func(p *PeerView, n Name) int { return p.Name.Compare(n) })
+	if !ok {
+		return nil
+	}
+	for _, p := range v.Peers {
+		for k := range p.Connections {
+			l := &p.Connections[k]
+			ap, err := netip.ParseAddrPort(l.Address)
+			if l.Peer != n || err != nil || len(out) >= maxCandidates {
+				continue
+			}
+			if !l.Outbound {
+				ap = netip.AddrPortFrom(ap.Addr(), v.Peers[i].Port)
+			}
+			add(ap)
+		}
+	}
+	for _, a := range v.Peers[i].Addresses {
+		if ap, err := netip.ParseAddrPort(a); err == nil {
+			add(ap)
+		}
+	}
+	return out
+}

@@ -241,3 +241,38 @@ func TestReachableFollowsWhoIsListed(t *testing.T) {
 		t.Errorf("%d reachable", topo.reached)
 	}
 }
+
+// TestRoutesDoNotFlap: a route stays where it is while another is only a little
+// better, and moves when that is clearly better or its own way is gone.
+func TestRoutesDoNotFlap(t *testing.T) {
+	name := func(i byte) Name { return Name{2, 5: i} }
+	link := func(to byte, rtt time.Duration) Link { return Link{Peer: name(to), Established: true, RTT: rtt} }
+	route := func(viaTwo, viaThree time.Duration, old map[Name]Route) map[Name]Route {
+		records := make([]Signed, 4)
+		for i := range records {
+			records[i].Record.Name = name(byte(i + 1))
+		}
+		records[0].Record.Links = []Link{link(2, viaTwo), link(3, viaThree)}
+		records[1].Record.Links = []Link{link(1, viaTwo), link(4, viaTwo)}
+		records[2].Record.Links = []Link{link(1, viaThree), link(4, viaThree)}
+		records[3].Record.Links = []Link{link(2, viaTwo), link(3, viaThree)}
+		if viaTwo == never {
+			records[1].Record.Links = nil
+		}
+		return dataGraph(viewsOf(records)).routesFrom(name(1), old)
+	}
+	const ms = time.Millisecond
+	r := route(10*ms, 12*ms, nil)
+	if got := r[name(4)]; got != (Route{Via: name(2), Hops: 2, RTT: 20 * ms}) {
+		t.Fatalf("%+v", got)
+	}
+	if r = route(11*ms, 10*ms, r); r[name(4)] != (Route{Via: name(2), Hops: 2, RTT: 22 * ms}) {
+		t.Errorf("moved for a little: %+v", r[name(4)])
+	}
+	if moved := route(20*ms, 10*ms, r); moved[name(4)].Via != name(3) {
+		t.Errorf("stayed with a much longer way: %+v", moved[name(4)])
+	}
+	if gone := route(never, 30*ms, r); gone[name(4)].Via != name(3) {
+		t.Errorf("stayed with a way that is gone: %+v", gone[name(4)])
+	}
+}

@@ -121,10 +121,10 @@ func (n *Node) count(size int) {
 }
 
 func (w *Network) sizeOf(msg *wire.Control) int {
-	if w.size.message != msg {
-		w.size = sized{msg, proto.Size(msg)}
+	if w.shared.message != msg {
+		w.shared.message, w.shared.bytes = msg, proto.Size(msg)
 	}
-	return w.size.bytes
+	return w.shared.bytes
 }
 
 // arrive does something at the other end, in order with what else n sent.

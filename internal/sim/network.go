@@ -63,8 +63,7 @@ type Network struct {
 	errs   []error
 	named  map[peer.Name]*Node
 	listen map[string]*Node
-	opened *peer.Opened // nil unless Fast
-	size   sized
+	shared shared
 	pairs  map[[2]int]pair // by index, lower first
 	walls  map[[2]int]bool // who cannot dial whom
 }
@@ -75,9 +74,11 @@ type pair struct {
 	cut     bool          // nothing passes
 }
 
-// sized is the message whose size was computed last: the same one often goes to
-// several neighbours.
-type sized struct {
+// shared is what the nodes of a Fast network have in common.
+type shared struct {
+	opened *peer.Opened // nil unless Fast
+	// The message whose size was computed last: the same one often goes to several
+	// neighbours.
 	message *wire.Control
 	bytes   int
 }
@@ -95,7 +96,7 @@ func New(cfg Config) *Network {
 		pairs: make(map[[2]int]pair), walls: make(map[[2]int]bool),
 	}
 	if cfg.Fast {
-		w.opened = peer.NewOpened(1 << 16)
+		w.shared.opened = peer.NewOpened(1 << 16)
 	}
 	return w
 }

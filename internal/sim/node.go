@@ -23,14 +23,19 @@ type Node struct {
 	index    int
 	identity peer.Identity
 	saved    map[string][]byte
-	run      int // counts starts; events of an earlier run are void
-	up       bool
-	uid      uint64
-	tickAt   time.Time
-	links    map[peer.ConnID]*link
-	paths    map[peer.Name]*session
-	Tamper   func(*wire.Control) *wire.Control // applied to what the node sends
-	Sent     Stats                             // of this node
+	life
+	links  map[peer.ConnID]*link
+	paths  map[peer.Name]*session
+	Tamper func(*wire.Control) *wire.Control // applied to what the node sends
+	Sent   Stats                             // of this node
+}
+
+// life is the present run of a node.
+type life struct {
+	run    int // counts starts; events of an earlier run are void
+	up     bool
+	uid    uint64
+	tickAt time.Time
 }
 
 // Add makes a node that is not running yet.
@@ -83,7 +88,7 @@ func (n *Node) Start(targets ...string) {
 		Identity: n.identity, Name: n.Name, Nickname: n.Nick,
 		UID: n.uid, Port: Port, Addresses: []string{Address(n.index).String()},
 		NoDiscovery: n.w.cfg.Isolated, ConnLimit: n.w.cfg.ConnLimit,
-		Rand: rand.NewPCG(n.w.rng.Uint64(), 7), Opened: n.w.opened,
+		Rand: rand.NewPCG(n.w.rng.Uint64(), 7), Opened: n.w.shared.opened,
 		Pins: s.Pins, Version: s.Version, KnownAddresses: s.Addresses,
 	})
 	n.Step(peer.Connect{Targets: targets})

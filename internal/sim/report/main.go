@@ -12,7 +12,7 @@ import (
 )
 
 func main() {
-	sizes := flag.String("peers", "10,100,1000,3000", "numbers of peers, separated by commas")
+	sizes := flag.String("peers", "10,100,1000", "numbers of peers, separated by commas")
 	seed := flag.Uint64("seed", 1, "of the randomness")
 	write := flag.String("write", "", "put the table into this file, between its marks")
 	flag.Parse()
