@@ -29,7 +29,7 @@ bench: build ## weave beside raw veth and wireguard-go; writes docs/performance.
 	CGO_ENABLED=0 $(GO) build -o bin/wireguard-contender ./bench/wireguard
 	WEAVE_BIN=$(BIN) WIREGUARD_BIN=bin/wireguard-contender $(GO) run ./bench -write docs/performance.md $(BENCH)
 
-sim: ## 10 to 1,000 simulated peers, some ten minutes; writes docs/simulation.md (SIM="-peers 3000": hours)
+sim: ## 10 to 1,000 simulated peers, some ten minutes; writes docs/simulation.md (SIM="-peers 3000": more than an hour)
 	$(GO) run ./internal/sim/report -write docs/simulation.md $(SIM)
 
 fuzz: ## each fuzz target for FUZZTIME (10s)
