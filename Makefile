@@ -8,7 +8,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS := -s -w $(if $(VERSION),-X weave/internal/api.Version=$(VERSION))
 
-.PHONY: all build demo test lint bench fuzz clean help
+.PHONY: all build demo test lint bench sim fuzz clean help
 
 all: build
 
@@ -31,6 +31,9 @@ bench: build ## weave beside other tunnels; writes docs/performance.md, or takes
 	CGO_ENABLED=0 $(GO) build -o bin/bench/relay ./bench/relay
 	-CGO_ENABLED=0 $(GO) build -C bench/nebula -o $(CURDIR)/bin/bench/ github.com/slackhq/nebula/cmd/nebula github.com/slackhq/nebula/cmd/nebula-cert
 	WEAVE_BIN=$(BIN) $(GO) run ./bench $(or $(BENCH),-write docs/performance.md)
+
+sim: ## 10 to 1,000 simulated peers, some ten minutes; writes docs/simulation.md (SIM="-peers 3000": more than an hour)
+	$(GO) run ./internal/sim/report -write docs/simulation.md $(SIM)
 
 fuzz: ## each fuzz target for FUZZTIME (10s)
 	@GO=$(GO) scripts/fuzz.sh $(or $(FUZZTIME),10s)

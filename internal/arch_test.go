@@ -42,6 +42,7 @@ var rooms = map[string]room{
 	"internal/api":        {above: edgeReason},
 	"internal/store":      {above: edgeReason},
 	"internal/sim":        {may: []string{"peer", "peer/wire", "peer/session"}, above: "the simulation drives cores only"},
+	"internal/sim/report": {may: []string{"internal/sim", "peer"}, above: "it measures the simulation only"},
 	"internal/node":       {may: []string{"*"}, above: "the one place that joins rooms"},
 	"cmd/weave":           {may: []string{"internal/api", "internal/node"}, above: "the command line makes one API call or runs the node"},
 	"internal":            {},

@@ -8,7 +8,7 @@ import (
 // Check verifies the invariants of the Mesh; an error is a bug of this
 // package, whatever the input was.
 func (m *Mesh) Check() error {
-	return errors.Join(m.checkRecords(), m.checkConns(), m.checkAttempts(), m.checkRoutes())
+	return errors.Join(m.checkRecords(), m.checkConns(), m.checkAttempts(), m.checkOverlay())
 }
 
 func (m *Mesh) checkRecords() error {
@@ -72,15 +72,29 @@ func (m *Mesh) checkAttempts() error {
 	return nil
 }
 
-func (m *Mesh) checkRoutes() error {
-	via, ok := m.topo.routes.unicast[m.cfg.Name]
-	if m.topo.routes.unicast != nil && (!ok || !via.IsZero()) {
-		return errors.New("no route to ourselves")
+func (m *Mesh) checkOverlay() error {
+	o := &m.overlay
+	if len(o.chosen) > 2*ringSide+shortcuts {
+		return fmt.Errorf("%d peers chosen", len(o.chosen))
 	}
-	for dest, via := range m.topo.routes.unicast {
-		if dest != m.cfg.Name && m.topo.routes.unicast[via] != via {
-			return fmt.Errorf("route to %s goes via %s, which is no neighbour", dest, via)
+	if !o.sparse && len(o.chosen) > 0 {
+		return errors.New("peers chosen in a small network")
+	}
+	for n := range o.chosen {
+		if n == m.cfg.Name {
+			return errors.New("chose ourselves")
 		}
+	}
+	for _, c := range m.conns.byPeer {
+		if c.flow.work.level > workBurst {
+			return fmt.Errorf("%s may make us work for %f", c.peer, c.flow.work.level)
+		}
+		if len(c.flow.pending) > 0 && !c.flow.lazy && !m.gossip.waiting || len(c.flow.pending) > 0 && c.flow.lazy && m.gossip.announceAt.IsZero() {
+			return fmt.Errorf("news for %s that nobody will send", c.peer)
+		}
+	}
+	if len(m.gossip.missing) > maxListed || len(m.gossip.asked) > maxListed {
+		return errors.New("more is missing than may be")
 	}
 	return nil
 }

@@ -35,10 +35,11 @@ type conn struct {
 	joinedAt time.Time
 	peer     Name
 	uid      uint64
-	sum      uint64 // both ends' tiebreaks, wrapping
-	record   Signed // as shown in Hello
-	pending  map[Name]bool
-	said     string // reason of the other end's Goodbye
+	sum      uint64  // both ends' tiebreaks, wrapping
+	record   *Signed // as shown in Hello
+	said     string  // reason of the other end's Goodbye
+	standing standing
+	flow     flow
 }
 
 // connTable holds the live connections. byPeer has exactly the joined ones.
@@ -150,14 +151,25 @@ func (m *Mesh) removeConn(c *conn, reason string) {
 	if c.joined {
 		lasted = m.now.Sub(c.joinedAt)
 		m.counters.Terminations++
-		m.event(LevelInfo, c.label()+": connection deleted", Attr{"reason", reason})
+		level := LevelInfo
+		if c.standing.surplus {
+			level = LevelDebug
+		}
+		m.event(level, c.label()+": connection deleted", Attr{"reason", reason})
 		if m.conns.byPeer[c.peer] == c {
 			delete(m.conns.byPeer, c.peer)
-			m.ownLost()
-			m.topo.touch(m.now)
+			m.gossip.lost(m, c)
+			if c.standing.surplus {
+				m.ownGained()
+				m.topo.touchRemote(m.now)
+			} else {
+				m.ownLost()
+				m.topo.touch(m.now, recomputeInterval)
+			}
 		}
 	}
 	m.maker.down(m, c, reason, lasted)
+	m.reviewSpare()
 	m.stale = true
 }
 
@@ -189,7 +201,7 @@ func (m *Mesh) pathChanged(in PathChanged) {
 	next := path{PathChanged: in}
 	if c != nil {
 		next.uid = c.uid
-	} else if s, ok := m.topo.crdt.Get(in.Peer); ok {
+	} else if s := m.topo.crdt.get(in.Peer); s != nil {
 		next.uid = s.Record.UID
 	} else if !in.Up {
 		delete(m.conns.paths, in.Peer)
@@ -208,9 +220,12 @@ func (m *Mesh) pathChanged(in PathChanged) {
 	if next.Up && !old.Up {
 		m.event(LevelInfo, c.label()+": connection fully established")
 	}
-	if old.Up && !next.Up {
+	switch {
+	case old.Up && !next.Up:
 		m.ownLost()
-	} else {
+	case old.Up && old.Overlay == next.Overlay && old.MTU == next.MTU:
+		m.ownWavered()
+	default:
 		m.ownGained()
 	}
 	m.stale = true

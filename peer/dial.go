@@ -27,7 +27,7 @@ func (m *Mesh) reviewAttempts() {
 	k.dirty = false
 	k.next = time.Time{}
 	for _, a := range k.attempts {
-		a.wanted, a.explicit, a.portless = false, false, false
+		a.wanted, a.explicit, a.portless, a.to = false, false, false, Name{}
 	}
 	if !m.left {
 		m.wantTargets()
@@ -47,7 +47,7 @@ func (m *Mesh) reviewAttempts() {
 			m.stale = true
 			continue
 		}
-		if a.never || m.served(addr, a) {
+		if a.never || m.served(addr, a) || m.settled(a) {
 			continue
 		}
 		if m.now.Before(a.next) {
@@ -134,43 +134,95 @@ func (m *Mesh) wantTargets() {
 	}
 }
 
-// wantPeers adds the addresses of all peers of the topology that we have no
-// connection with, those that became unreachable lately included.
+// settled reports whether the other end closed the connection as of no need and
+// the network still reaches it.
+func (m *Mesh) settled(a *attempt) bool { return a.surplus && m.topo.crdt.reaches(a.peer) }
+
+// wantPeers adds the addresses of peers that we have no connection with: of all
+// peers of a small network, of those chosen in a sparse one. Those that became
+// unreachable lately are among them.
 func (m *Mesh) wantPeers() {
-	observed := m.observedAddresses()
-	for _, n := range sortedNames(m.topo.crdt.records) {
-		if n == m.cfg.Name || m.conns.byPeer[n] != nil {
-			continue
+	missing := make(map[Name]tie)
+	if m.overlay.sparse {
+		for n, t := range m.overlay.dial {
+			missing[n] = t
 		}
+	} else {
+		for n := range m.topo.crdt.records {
+			missing[n] = tieRing
+		}
+	}
+	for n := range missing {
+		if n == m.cfg.Name || m.conns.byPeer[n] != nil {
+			delete(missing, n)
+		}
+	}
+	if len(missing) == 0 {
+		return
+	}
+	observed := m.observedAddresses(missing)
+	for _, n := range sortedNames(missing) {
 		delay := time.Duration(m.rng.Int64N(int64(staggerDelay)))
-		if m.cfg.Name.Compare(n) > 0 {
+		if missing[n] == tieRing && m.cfg.Name.Compare(n) > 0 { // the other end wants it as well
 			delay += politeDelay
 		}
 		for i, addr := range m.candidates(n, observed[n]) {
-			m.maker.want(addr, m.now.Add(delay+time.Duration(i)*staggerDelay))
+			a := m.maker.want(addr, m.now.Add(delay+time.Duration(i)*staggerDelay))
+			a.to, a.surplus = n, false
 		}
 	}
 }
 
-// observedAddresses collects from all records where other peers reached each
-// peer that we are not connected with.
-func (m *Mesh) observedAddresses() map[Name][]string {
-	out := make(map[Name][]string)
-	for _, from := range sortedNames(m.topo.crdt.records) {
-		for _, l := range m.topo.crdt.records[from].Record.Links {
-			if l.Peer == m.cfg.Name || m.conns.byPeer[l.Peer] != nil {
-				continue
+// observedAddresses collects from all records where other peers reached the
+// missing ones; until the next look at the membership it remembers the answer.
+func (m *Mesh) observedAddresses(missing map[Name]tie) map[Name][]string {
+	out := m.overlay.observed
+	unknown := false
+	for n := range missing {
+		if _, ok := out[n]; !ok {
+			unknown = true
+			out[n] = nil
+		}
+	}
+	if !unknown {
+		return out
+	}
+	tellers := make(map[Name][]Name)
+	for from, s := range m.topo.crdt.records {
+		for i := range s.Record.Links {
+			if n := s.Record.Links[i].Peer; missing[n] != tieNone {
+				tellers[n] = append(tellers[n], from)
 			}
-			s, ok := m.topo.crdt.Get(l.Peer)
+		}
+	}
+	for n, from := range tellers {
+		slices.SortFunc(from, Name.Compare)
+		out[n] = m.topo.crdt.seenAt(n, from)
+	}
+	return out
+}
+
+// seenAt returns the addresses, "ip:port", at which the tellers reached a peer,
+// or would if it connected to them. At most maxCandidates are returned.
+func (t *Topology) seenAt(n Name, tellers []Name) []string {
+	s := t.records[n]
+	if s == nil {
+		return nil
+	}
+	var out []string
+	for _, from := range tellers {
+		links := t.records[from].Record.Links
+		for i := range links {
+			l := &links[i]
 			ap, err := netip.ParseAddrPort(l.Address)
-			if !ok || err != nil {
+			if l.Peer != n || err != nil || len(out) == maxCandidates {
 				continue
 			}
 			if !l.Outbound {
 				ap = netip.AddrPortFrom(ap.Addr(), s.Record.Port)
 			}
-			if a := ap.String(); ap.Port() != 0 && len(out[l.Peer]) < maxCandidates && !slices.Contains(out[l.Peer], a) {
-				out[l.Peer] = append(out[l.Peer], a)
+			if a := ap.String(); ap.Port() != 0 && !slices.Contains(out, a) {
+				out = append(out, a)
 			}
 		}
 	}

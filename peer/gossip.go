@@ -1,9 +1,7 @@
 package peer
 
 import (
-	"cmp"
 	"errors"
-	"math/bits"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -12,56 +10,91 @@ import (
 )
 
 const (
-	digestInterval = 30 * time.Second
 	// flushInterval is the least time between two deliveries of news to the
 	// neighbours; news arriving meanwhile goes out together.
-	flushInterval = 20 * time.Millisecond
+	flushInterval       = 20 * time.Millisecond
+	flushIntervalSparse = 50 * time.Millisecond
 	// maxRecordsBytes is about how much one Records message may carry.
 	maxRecordsBytes = 256 << 10
-	// maxListed bounds the entries of one received Digest or Want.
+	// maxListed bounds the entries of one received list of peers.
 	maxListed = 2 * maxPeers
 	maxReason = 256 // bytes of a Goodbye's reason that are kept
 )
 
-// gossip is when to tell the neighbours what. What to tell each is in its
-// conn's pending set; a name pending twice is sent once, in its newest version.
-type gossip struct {
-	waiting   bool // some conn has something pending
-	flushedAt time.Time
-	digestAt  time.Time
-	turn      int // where the next digest round starts among the neighbours
+// flow is the gossip with one neighbour.
+type flow struct {
+	pending map[Name]bool // what it has not got from us yet
+	// lazy: it gets announcements only, as the news reach it faster by another
+	// neighbour. In a sparse network the connections that are not lazy come to
+	// form a spanning tree, because whoever gets a record twice asks the slower
+	// sender to be lazy (epidemic broadcast trees: Leitao, Pereira, Rodrigues,
+	// SRDS 2007).
+	lazy    bool
+	late    int    // records that came twice, less those that were news
+	work    bucket // what it may still make us do
+	sumsAt  time.Time
+	trouble string // what it does wrong, for users
 }
 
-func (g *gossip) dueAt() time.Time {
+func newFlow(now time.Time) flow {
+	return flow{pending: make(map[Name]bool), work: bucket{level: workBurst, at: now}}
+}
+
+// gossip is when to tell the neighbours what. What to tell each is in its
+// flow's pending set; a name pending twice is sent once, in its newest version.
+type gossip struct {
+	waiting    bool // some flow that is not lazy has something pending
+	flushedAt  time.Time
+	announceAt time.Time // zero: no lazy flow has
+	digestAt   time.Time
+	turn       int                // where the next digest round starts among the neighbours
+	missing    map[Name]absent    // announced, not received
+	graftAt    time.Time          // zero: nothing is missing
+	asked      map[Name]time.Time // asked for, and until when nobody else is
+	sums       sums
+}
+
+func (g *gossip) dueAt(flush time.Duration) time.Time {
 	at := g.digestAt
-	if next := g.flushedAt.Add(flushInterval); g.waiting && (at.IsZero() || next.Before(at)) {
-		at = next
+	if g.waiting {
+		at = earlier(at, g.flushedAt.Add(flush))
 	}
-	return at
+	return earlier(earlier(at, g.announceAt), g.graftAt)
+}
+
+func (m *Mesh) flushEvery() time.Duration {
+	if m.overlay.sparse {
+		return flushIntervalSparse
+	}
+	return flushInterval
 }
 
 // spread queues a record for the neighbours that will not get it otherwise:
 // not the one it came from, not its own peer, and not those to which its peer
 // says it is connected itself, as it sends to them. What that misses when a
-// connection breaks at the wrong time, the next digest finds.
-func (g *gossip) spread(m *Mesh, s Signed, from ConnID) {
+// connection breaks at the wrong time, the next comparison finds.
+func (g *gossip) spread(m *Mesh, s *Signed, from ConnID) {
 	name := s.Record.Name
-	direct := make(map[Name]bool, len(s.Record.Links))
-	if name != m.cfg.Name {
-		for _, l := range s.Record.Links {
-			direct[l.Peer] = true
-		}
-	}
 	for _, c := range m.conns.byPeer {
-		if c.id == from || c.peer == name || direct[c.peer] {
+		if c.id == from || c.peer == name || (name != m.cfg.Name && s.Record.names(c.peer)) {
 			continue
 		}
-		c.pending[name] = true
-		g.waiting = true
+		c.flow.pending[name] = true
+		g.queue(m, c)
 	}
 }
 
-// runGossip sends what is due: pending records and digests.
+// queue sees that what a flow has pending leaves in time.
+func (g *gossip) queue(m *Mesh, c *conn) {
+	switch {
+	case !c.flow.lazy:
+		g.waiting = true
+	case g.announceAt.IsZero():
+		g.announceAt = m.now.Add(announceDelay)
+	}
+}
+
+// runGossip does what is due.
 func (m *Mesh) runGossip() {
 	g := &m.gossip
 	if g.digestAt.IsZero() {
@@ -69,18 +102,32 @@ func (m *Mesh) runGossip() {
 	}
 	if !m.now.Before(g.digestAt) {
 		g.digestAt = m.now.Add(digestInterval)
-		m.sendDigests()
+		m.compareInTurn()
 	}
-	if !g.waiting || m.now.Before(g.flushedAt.Add(flushInterval)) {
+	if !g.graftAt.IsZero() && !m.now.Before(g.graftAt) {
+		m.graft()
+	}
+	flush := g.waiting && !m.now.Before(g.flushedAt.Add(m.flushEvery()))
+	announce := !g.announceAt.IsZero() && !m.now.Before(g.announceAt)
+	if !flush && !announce {
 		return
 	}
-	g.waiting = false
-	g.flushedAt = m.now
+	if flush {
+		g.waiting, g.flushedAt = false, m.now
+	}
+	if announce {
+		g.announceAt = time.Time{}
+	}
 	for _, c := range m.conns.joined() {
-		if len(c.pending) > 0 {
-			m.sendRecords(c, sortedNames(c.pending))
-			clear(c.pending)
+		switch {
+		case len(c.flow.pending) == 0 || (c.flow.lazy && !announce) || (!c.flow.lazy && !flush):
+			continue
+		case c.flow.lazy:
+			m.announce(c)
+		default:
+			m.sendRecords(c, sortedNames(c.flow.pending))
 		}
+		clear(c.flow.pending)
 	}
 }
 
@@ -96,8 +143,8 @@ func (m *Mesh) sendRecords(c *conn, names []Name) {
 		batch, size = nil, 0
 	}
 	for _, n := range names {
-		s, ok := m.topo.crdt.Get(n)
-		if !ok {
+		s := m.topo.crdt.get(n)
+		if s == nil {
 			continue
 		}
 		if size += len(s.bytes) + len(s.signature); size > maxRecordsBytes {
@@ -107,35 +154,6 @@ func (m *Mesh) sendRecords(c *conn, names []Name) {
 		batch = append(batch, s.Wire())
 	}
 	flush()
-}
-
-// digest lists what we hold of the peers we can reach. The unreachable ones
-// are left out so that neighbours do not hand the dead back and forth.
-func (m *Mesh) digest() *wire.Control {
-	var d wire.Digest
-	for _, n := range sortedNames(m.topo.crdt.records) {
-		if !m.topo.reach[n] && m.conns.byPeer[n] == nil && n != m.cfg.Name {
-			continue
-		}
-		r := m.topo.crdt.records[n].Record
-		d.Entries = append(d.Entries, &wire.Digest_Entry{Name: n[:], Uid: r.UID, Version: r.Version})
-	}
-	return &wire.Control{Kind: &wire.Control_Digest{Digest: &d}}
-}
-
-// sendDigests compares notes with some neighbours in turn: all of a few,
-// 2·log2 of many, so that the cost of a large mesh stays near-linear.
-func (m *Mesh) sendDigests() {
-	all := m.conns.joined()
-	if len(all) == 0 {
-		return
-	}
-	msg := m.digest()
-	count := min(len(all), max(8, 2*bits.Len(uint(len(all)))))
-	for i := range count {
-		m.send(all[(m.gossip.turn+i)%len(all)].id, msg)
-	}
-	m.gossip.turn = (m.gossip.turn + count) % len(all)
 }
 
 // received handles one message. Nothing in it ever cuts the connection, except
@@ -158,17 +176,44 @@ func (m *Mesh) received(in Received) {
 		m.counters.BadMessages++
 		return
 	}
+	if !m.affordable(c, in.Message) {
+		return
+	}
 	switch k := in.Message.GetKind().(type) {
 	case *wire.Control_Records:
 		m.recordsReceived(c, k.Records)
 	case *wire.Control_Digest:
-		m.digestReceived(c, k.Digest)
+		m.wantNewer(c, k.Digest.GetEntries())
 	case *wire.Control_Want:
-		m.wantReceived(c, k.Want)
+		m.sendWanted(c, k.Want.GetNames())
+	case *wire.Control_Summary:
+		m.summaryReceived(c, k.Summary)
+	case *wire.Control_Part:
+		m.partReceived(c, k.Part)
+	case *wire.Control_Announce:
+		m.announceReceived(c, k.Announce.GetEntries())
+	case *wire.Control_Graft:
+		c.flow.lazy = false
+		m.sendWanted(c, k.Graft.GetNames())
+		m.gossip.queue(m, c)
+	case *wire.Control_Prune:
+		c.flow.lazy = true
+		m.gossip.queue(m, c)
+	case *wire.Control_Need:
+		m.needReceived(c, k.Need)
 	case *wire.Control_Heartbeat:
 	default:
-		m.counters.BadMessages++
+		m.unknownMessage(c, in.Message)
 	}
+}
+
+// unknownMessage tells a newer protocol from nonsense.
+func (m *Mesh) unknownMessage(c *conn, msg *wire.Control) {
+	if msg != nil && len(msg.ProtoReflect().GetUnknown()) > 0 {
+		m.counters.UnknownKinds++
+		return
+	}
+	m.badMessage(c)
 }
 
 func (m *Mesh) goodbyeReceived(c *conn, reason string) {
@@ -178,64 +223,44 @@ func (m *Mesh) goodbyeReceived(c *conn, reason string) {
 }
 
 func (m *Mesh) recordsReceived(c *conn, rs *wire.Records) {
+	news, twice := 0, 0
 	for _, w := range rs.GetRecords() {
-		s, err := parseSigned(w)
+		s, err := m.cfg.Opened.parse(w)
 		if err != nil {
-			m.countBad(err)
+			m.badRecord(c, err)
 			continue
 		}
+		name := s.Record.Name
+		_, solicited := m.gossip.asked[name]
+		if !solicited && !m.charge(c, costRecord) {
+			continue
+		}
+		bad, throttled := m.counters.refusals(), m.counters.Throttled
 		if m.admit(s) {
-			held, _ := m.topo.crdt.Get(s.Record.Name)
-			m.gossip.spread(m, held, c.id)
+			news++
+			m.gossip.arrived(name)
+			m.gossip.spread(m, s, c.id)
+		} else if m.counters.refusals() != bad {
+			m.charge(c, costBad)
+			m.trouble(c, "sends records that are not accepted")
+		} else if m.counters.Throttled != throttled && name == c.peer {
+			m.trouble(c, "publishes its record too often")
 		}
 		// The neighbour has this version now, no need to send it back.
-		if held, ok := m.topo.crdt.Get(s.Record.Name); ok && s.Compare(held) >= 0 {
-			delete(c.pending, s.Record.Name)
+		if held := m.topo.crdt.get(name); held != nil {
+			order := s.compare(held)
+			if order >= 0 {
+				delete(c.flow.pending, name)
+			}
+			if order == 0 && !solicited {
+				twice++
+			}
 		}
 	}
-}
-
-// digestReceived asks for what the neighbour holds and we lack. What it lacks
-// it finds in our digest.
-func (m *Mesh) digestReceived(c *conn, d *wire.Digest) {
-	var want [][]byte
-	if len(d.GetEntries()) > maxListed {
-		m.counters.TooMany++
-		return
+	c.flow.late = max(c.flow.late+twice-news, -lateLimit)
+	if c.flow.late >= lateLimit {
+		m.becomeLazy(c)
 	}
-	for _, e := range d.GetEntries() {
-		n, ok := nameFromBytes(e.GetName())
-		if !ok {
-			m.counters.BadMessages++
-			continue
-		}
-		held, ok := m.topo.crdt.Get(n)
-		newer := cmp.Or(cmp.Compare(e.GetVersion(), held.Record.Version), cmp.Compare(e.GetUid(), held.Record.UID)) > 0
-		if !ok || newer {
-			want = append(want, n[:])
-		}
-	}
-	if len(want) > 0 {
-		m.send(c.id, &wire.Control{Kind: &wire.Control_Want{Want: &wire.Want{Names: want}}})
-	}
-}
-
-func (m *Mesh) wantReceived(c *conn, w *wire.Want) {
-	if len(w.GetNames()) > maxListed {
-		m.counters.TooMany++
-		return
-	}
-	names := make(map[Name]bool, len(w.GetNames()))
-	for _, b := range w.GetNames() {
-		n, ok := nameFromBytes(b)
-		if !ok {
-			m.counters.BadMessages++
-			continue
-		}
-		names[n] = true
-		delete(c.pending, n)
-	}
-	m.sendRecords(c, sortedNames(names))
 }
 
 func (m *Mesh) countBad(err error) {
@@ -263,4 +288,12 @@ func printable(s string, limit int) string {
 		out = utf8.AppendRune(out, r)
 	}
 	return string(out)
+}
+
+// earlier returns the first of two times of which the zero one means never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
+		return b
+	}
+	return a
 }

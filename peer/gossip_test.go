@@ -180,7 +180,9 @@ func randomInput(rng *rand.Rand, msg *wire.Control) Input {
 	r.record.UID += uint64(rng.IntN(2))
 	c := ConnID(rng.IntN(8))
 	addr := r.addr().String()
-	switch rng.IntN(12) {
+	switch rng.IntN(13) {
+	case 12:
+		return Received{Conn: c, Message: randomGossip(rng, r.record.Name)}
 	case 0:
 		return Connect{Targets: []string{addr, "seed"}, Replace: rng.IntN(2) == 0}
 	case 1:
@@ -205,5 +207,25 @@ func randomInput(rng *rand.Rand, msg *wire.Control) Input {
 		return Received{Conn: c, Message: r.publish(byte(rng.IntN(6)) + 1)}
 	default:
 		return Received{Conn: c, Message: r.hello(rng.Uint64())}
+	}
+}
+
+func randomGossip(rng *rand.Rand, n Name) *wire.Control {
+	entries := []*wire.Digest_Entry{{Name: n[:], Uid: rng.Uint64(), Version: rng.Uint64() >> rng.IntN(64)}}
+	switch rng.IntN(7) {
+	case 0:
+		return &wire.Control{Kind: &wire.Control_Summary{Summary: &wire.Summary{Root: rng.Uint64(), Sums: make([]uint32, rng.IntN(2)*buckets)}}}
+	case 1:
+		return &wire.Control{Kind: &wire.Control_Part{Part: &wire.Part{Buckets: rng.Uint64(), Entries: entries, Answer: rng.IntN(2) == 0}}}
+	case 2:
+		return &wire.Control{Kind: &wire.Control_Announce{Announce: &wire.Announce{Entries: entries}}}
+	case 3:
+		return &wire.Control{Kind: &wire.Control_Graft{Graft: &wire.Graft{Names: [][]byte{n[:]}}}}
+	case 4:
+		return &wire.Control{Kind: &wire.Control_Prune{}}
+	case 5:
+		return &wire.Control{Kind: &wire.Control_Need{}}
+	default:
+		return needMessage(rng.IntN(2) == 0, rng.IntN(2) == 0)
 	}
 }

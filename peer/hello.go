@@ -47,16 +47,19 @@ func (m *Mesh) greet(c *conn, h *wire.Hello) {
 		m.closeConn(c, v.refuse)
 		return
 	}
-	m.join(c, h, s)
+	m.join(c, s)
 }
 
 // judge verifies a Hello by itself, without looking at other connections.
-func (m *Mesh) judge(c *conn, h *wire.Hello) (Signed, verdict) {
+func (m *Mesh) judge(c *conn, h *wire.Hello) (*Signed, verdict) {
 	if h.GetMinVersion() > MaxProtocol || h.GetMaxVersion() < MinProtocol {
-		return Signed{}, verdict{refuse: fmt.Sprintf("incompatible protocol versions (ours %d..%d, theirs %d..%d)",
+		return nil, verdict{refuse: fmt.Sprintf("incompatible protocol versions (ours %d..%d, theirs %d..%d)",
 			MinProtocol, MaxProtocol, h.GetMinVersion(), h.GetMaxVersion())}
 	}
-	s, err := OpenRecord(h.GetRecord())
+	s, err := m.cfg.Opened.parse(h.GetRecord())
+	if err == nil {
+		err = m.verify(s)
+	}
 	if err != nil {
 		m.countBad(err)
 		return s, verdict{refuse: "hello: " + err.Error()}
@@ -83,7 +86,7 @@ func (m *Mesh) judge(c *conn, h *wire.Hello) (Signed, verdict) {
 
 // settleDuplicate decides which connection survives when there is one with
 // this peer already. Both ends come to the same decision.
-func (m *Mesh) settleDuplicate(c *conn, s Signed) verdict {
+func (m *Mesh) settleDuplicate(c *conn, s *Signed) verdict {
 	old := m.conns.byPeer[s.Record.Name]
 	if old == nil {
 		return verdict{}
@@ -104,10 +107,10 @@ func (m *Mesh) settleDuplicate(c *conn, s Signed) verdict {
 }
 
 // join makes the connection part of the mesh.
-func (m *Mesh) join(c *conn, h *wire.Hello, s Signed) {
+func (m *Mesh) join(c *conn, s *Signed) {
 	c.joined, c.joinedAt = true, m.now
 	c.peer, c.uid, c.record = s.Record.Name, s.Record.UID, s
-	c.pending = make(map[Name]bool)
+	c.standing, c.flow = newStanding(), newFlow(m.now)
 	m.conns.byPeer[c.peer] = c
 	m.maker.reached(c, c.peer)
 	m.maker.remember(m, c)
@@ -116,7 +119,7 @@ func (m *Mesh) join(c *conn, h *wire.Hello, s Signed) {
 		m.gossip.spread(m, s, c.id)
 	}
 	m.ownGained()
-	m.topo.touch(m.now)
+	m.topo.touchRemote(m.now)
 	m.stale = true
-	m.send(c.id, m.digest())
+	m.compare(c)
 }

@@ -159,6 +159,11 @@ type Counters struct {
 	TooMany       uint64 // records beyond the limit of peers
 	Refused       uint64 // connections closed for what their Hello said
 	Terminations  uint64 // connections that were joined and ended
+	UnknownKinds  uint64 // messages of a newer protocol
+	Throttled     uint64 // messages and records of peers that send too much
+	Asked         uint64 // records asked for, after a comparison or an announcement
+	LinksUntold   uint64 // links that had no room in our record, per version
+	Verified      uint64 // signatures looked at
 	RecordsNew    uint64
 	RecordsKnown  uint64 // received but already held or older
 }

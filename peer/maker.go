@@ -42,8 +42,11 @@ type attempt struct {
 	next    time.Time     // not dialled before
 	never   bool          // not dialled again unless the operator asks
 	reason  string        // of the last failure; "" = none yet
+	fails   int           // since it was last connected
+	surplus bool          // the other end closed for want of need: not dialled while it is reachable
 	// Why the address is dialled, set by each review:
 	wanted   bool
+	to       Name // a peer that tells this address; zero: an address alone
 	explicit bool // a target
 	portless bool // a target given without a port
 }
@@ -136,7 +139,7 @@ func (m *Mesh) addTargets(in Connect) {
 			fresh = append(fresh, t)
 		}
 		if a := k.attempts[addr]; a != nil {
-			a.never, a.backoff, a.next = false, retryStart, time.Time{}
+			a.never, a.surplus, a.backoff, a.next = false, false, retryStart, time.Time{}
 		}
 	}
 	old := k.targets
@@ -173,6 +176,9 @@ func (m *Mesh) dialFailed(in DialFailed) {
 		return
 	}
 	m.maker.failed(m, in.Address, a, in.Reason)
+	if a.fails == givenUp && m.overlay.sparse && !a.to.IsZero() {
+		m.topo.touch(m.now, recomputeInterval) // choose another beside it
+	}
 }
 
 // failed notes a failure and when to try again.
@@ -181,6 +187,7 @@ func (k *maker) failed(m *Mesh, address string, a *attempt, reason string) {
 	if a.backoff == 0 {
 		a.backoff = retryStart
 	}
+	a.fails++
 	jitter := 0.5 + m.rng.Float64()
 	a.next = m.now.Add(time.Duration(float64(a.backoff) * jitter))
 	a.backoff = min(a.backoff*3/2, retryMax)
@@ -199,7 +206,7 @@ func (k *maker) failed(m *Mesh, address string, a *attempt, reason string) {
 // up notes that a dialled address gave a connection.
 func (k *maker) up(c *conn) {
 	if a := k.attempts[c.dialled]; a != nil && c.dialled != "" {
-		a.state, a.conn = attemptConnected, c.id
+		a.state, a.conn, a.fails, a.surplus = attemptConnected, c.id, 0, false
 	}
 	k.touch()
 }
@@ -228,6 +235,10 @@ func (k *maker) down(m *Mesh, c *conn, reason string, lasted time.Duration) {
 		return
 	}
 	k.failed(m, c.dialled, a, reason)
+	if a.surplus = c.standing.surplus; a.surplus {
+		a.backoff = retryStart
+		return
+	}
 	if lasted > lastingAge {
 		a.next, a.backoff = m.now, retryStart
 	}

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -10,6 +11,8 @@ const (
 	// recomputeInterval is the least time between two computations of what
 	// follows from the topology: reachability, routes, who to dial.
 	recomputeInterval = 100 * time.Millisecond
+	recomputeMax      = time.Second
+	peersPerStep      = 100 // so many peers stretch it once more, for changes far away
 	// peerGrace is how long the record of an unreachable peer is kept. Long
 	// enough to dial it again after a break, short enough to forget the dead.
 	peerGrace = time.Minute
@@ -17,6 +20,8 @@ const (
 	// that invents peers.
 	maxPeers = 16384
 	maxPins  = 65536
+	// maxHeld bounds the bytes of all records held.
+	maxHeld = 64 << 20
 )
 
 // membership is the topology with what this peer adds to it: pins, and who is
@@ -24,12 +29,12 @@ const (
 type membership struct {
 	crdt      Topology
 	pins      map[Name]PublicKey
-	reach     map[Name]bool
 	lostAt    map[Name]time.Time // unreachable since
-	graph     *graph             // of routes
-	routes    routes
-	peers     []PeerView
+	ways      *ways
+	peers     []*PeerView
+	pace      map[Name]bucket // of new versions
 	changedAt time.Time
+	wait      time.Duration // since lastAt, before the change is looked at
 	lastAt    time.Time
 	gcAt      time.Time
 	warned    Name // whose key conflict was logged last; repeats are only counted
@@ -38,24 +43,31 @@ type membership struct {
 func newMembership(cfg Config) membership {
 	t := membership{
 		pins:   make(map[Name]PublicKey, len(cfg.Pins)),
-		reach:  make(map[Name]bool),
 		lostAt: make(map[Name]time.Time),
+		pace:   make(map[Name]bucket),
 	}
 	maps.Copy(t.pins, cfg.Pins)
 	t.pins[cfg.Name] = cfg.Identity.PublicKey()
 	return t
 }
 
-func (t *membership) touch(now time.Time) {
+func (t *membership) touch(now time.Time, wait time.Duration) {
 	if t.changedAt.IsZero() {
-		t.changedAt = now
+		t.changedAt, t.wait = now, wait
 	}
+	t.wait = min(t.wait, wait)
+}
+
+// touchRemote notes a change elsewhere in the network: the larger that is, the
+// more of them are looked at together.
+func (t *membership) touchRemote(now time.Time) {
+	t.touch(now, min(recomputeInterval*time.Duration(1+t.crdt.reached/peersPerStep), recomputeMax))
 }
 
 func (t *membership) dueAt() time.Time {
 	at := t.gcAt
 	if !t.changedAt.IsZero() {
-		change := later(t.changedAt, t.lastAt.Add(recomputeInterval))
+		change := later(t.changedAt, t.lastAt.Add(t.wait))
 		if at.IsZero() || change.Before(at) {
 			at = change
 		}
@@ -74,10 +86,12 @@ func (m *Mesh) recompute() {
 	t := &m.topo
 	t.changedAt, t.lastAt, t.gcAt = time.Time{}, m.now, time.Time{}
 	roots := append([]Name{m.cfg.Name}, sortedNames(m.conns.byPeer)...)
-	t.reach = t.crdt.reachable(roots)
-	for _, n := range sortedNames(t.crdt.records) {
-		if t.reach[n] {
-			delete(t.lostAt, n)
+	t.crdt.walk(roots)
+	for n, e := range t.crdt.records {
+		if e.found(&t.crdt) {
+			if len(t.lostAt) > 0 {
+				delete(t.lostAt, n)
+			}
 			continue
 		}
 		since, ok := t.lostAt[n]
@@ -87,8 +101,7 @@ func (m *Mesh) recompute() {
 		}
 		gone := since.Add(peerGrace)
 		if !m.now.Before(gone) {
-			t.crdt.drop(n)
-			delete(t.lostAt, n)
+			t.forget(n)
 			delete(m.conns.paths, n)
 			continue
 		}
@@ -96,27 +109,49 @@ func (m *Mesh) recompute() {
 			t.gcAt = gone
 		}
 	}
-	var live []Signed
-	for _, n := range sortedNames(t.reach) {
-		live = append(live, t.crdt.records[n])
-	}
-	if g := dataGraph(live); t.graph == nil || !g.equal(t.graph) {
-		t.graph, t.routes = g, g.routesFrom(m.cfg.Name)
-	}
-	t.peers = peerViews(live)
+	t.list()
+	t.ways = waysAfter(t.ways, m.cfg.Name, t.peers)
+	m.gossip.sums.dirty = true
+	m.reviewOverlay()
 	m.maker.touch()
 	m.stale = true
 }
 
+// list makes peers the reachable ones, sorted.
+func (t *membership) list() {
+	out := make([]*PeerView, 0, t.crdt.reached)
+	for _, e := range t.crdt.records {
+		if e.found(&t.crdt) {
+			out = append(out, e.view)
+		}
+	}
+	slices.SortFunc(out, func(a, b *PeerView) int { return cmp.Compare(a.number, b.number) })
+	t.peers = out
+}
+
+func (t *membership) forget(n Name) {
+	t.crdt.drop(n)
+	delete(t.lostAt, n)
+	delete(t.pace, n)
+}
+
+// put takes over a verified record and reports whether it was news.
+func (t *membership) put(s *Signed) bool { return t.crdt.put(s) }
+
 // admit decides whether a record from the network may enter the topology, and
 // merges it. It reports whether the record was news.
-func (m *Mesh) admit(s Signed) bool {
+func (m *Mesh) admit(s *Signed) bool {
 	name := s.Record.Name
-	if held, ok := m.topo.crdt.Get(name); ok && s.Compare(held) <= 0 {
+	held := m.topo.crdt.get(name)
+	if held != nil && s.compare(held) <= 0 {
 		m.counters.RecordsKnown++
 		return false
 	}
-	if err := s.verify(); err != nil {
+	if held != nil && !m.inPace(name) {
+		m.counters.Throttled++
+		return false
+	}
+	if err := m.verify(s); err != nil {
 		m.countBad(err)
 		return false
 	}
@@ -127,17 +162,33 @@ func (m *Mesh) admit(s Signed) bool {
 		m.outbid(s.Record)
 		return false
 	}
-	if _, held := m.topo.crdt.Get(name); !held && m.topo.crdt.Len() >= maxPeers {
+	if (held == nil && m.topo.crdt.Len() >= maxPeers) || m.topo.crdt.bytes+s.weight() > maxHeld {
 		m.counters.TooMany++
 		return false
 	}
-	news, _ := m.topo.crdt.Merge([]Signed{s})
-	if len(news) == 0 {
-		return false
-	}
+	m.topo.put(s)
+	m.gossip.sums.dirty = true
 	m.counters.RecordsNew++
-	m.topo.touch(m.now)
+	m.topo.touchRemote(m.now)
 	return true
+}
+
+// verify checks the signature of a record that was only parsed so far.
+func (m *Mesh) verify(s *Signed) error {
+	m.counters.Verified++
+	return s.verify()
+}
+
+// inPace reports whether another version of a peer's record may be looked at
+// now. A peer that publishes faster is heard now and then.
+func (m *Mesh) inPace(n Name) bool {
+	b, ok := m.topo.pace[n]
+	if !ok {
+		b = bucket{level: versionBurst, at: m.now}
+	}
+	ok = b.take(m.now, 1, versionRate, versionBurst)
+	m.topo.pace[n] = b
+	return ok
 }
 
 // pin ties a name to the key it is first seen with and refuses any other.
@@ -173,9 +224,9 @@ func (m *Mesh) unpin(names []Name) {
 			continue
 		}
 		delete(m.topo.pins, n)
-		m.topo.crdt.drop(n)
+		m.topo.forget(n)
 		m.save(pinKey(n), nil)
-		m.topo.touch(m.now)
+		m.topo.touch(m.now, recomputeInterval)
 		if c := m.conns.byPeer[n]; c != nil {
 			m.closeConn(c, "its key was unpinned")
 		}
@@ -195,25 +246,11 @@ func (m *Mesh) outbid(r Record) {
 	m.own.outbid(m.now, r.Version)
 }
 
-func peerViews(records []Signed) []PeerView {
-	nick := make(map[Name]string, len(records))
-	for _, s := range records {
-		nick[s.Record.Name] = s.Record.Nickname
+func peerView(s *Signed) *PeerView {
+	r := &s.Record
+	return &PeerView{
+		Name: r.Name, Nickname: r.Nickname, Key: r.Key, UID: r.UID, Version: r.Version, Port: r.Port,
+		X25519: s.x25519, Addresses: r.Addresses, Capabilities: r.Capabilities, Connections: r.Links,
+		number: r.Name.number(),
 	}
-	out := make([]PeerView, 0, len(records))
-	for _, s := range records {
-		r := &s.Record
-		p := PeerView{
-			Name: r.Name, Nickname: r.Nickname, Key: r.Key, UID: r.UID, Version: r.Version, Port: r.Port,
-			X25519: s.x25519, Addresses: r.Addresses, Capabilities: r.Capabilities,
-		}
-		for _, l := range r.Links {
-			p.Connections = append(p.Connections, PeerConn{
-				Peer: l.Peer, Nickname: nick[l.Peer], Address: l.Address,
-				Outbound: l.Outbound, Established: l.Established, RTT: l.RTT,
-			})
-		}
-		out = append(out, p)
-	}
-	return out
 }

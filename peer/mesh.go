@@ -28,6 +28,7 @@ type Config struct {
 	ConnLimit      int  // connections made and accepted; 0 = no limit
 	Password       bool // shown to users as "encrypted"
 	Rand           rand.Source
+	Opened         *Opened            // shared by the meshes of a simulation; nil = none
 	Pins           map[Name]PublicKey // as saved, see Restore
 	Version        uint64             // as saved, see Restore
 	KnownAddresses []string           // as saved; dialled like discovered ones
@@ -42,6 +43,7 @@ type Mesh struct {
 	conns connTable
 	maker maker
 
+	overlay  overlay
 	gossip   gossip
 	counters Counters
 	fx       Effects
@@ -63,6 +65,7 @@ func NewMesh(cfg Config) *Mesh {
 	m.own = newOwnRecord(cfg)
 	m.topo = newMembership(cfg)
 	m.conns = newConnTable()
+	m.overlay.observed = make(map[Name][]string)
 	m.maker = newMaker(cfg)
 	return m
 }
@@ -87,6 +90,22 @@ func (m *Mesh) Deadline() time.Time { return m.deadline }
 
 // Counters returns the current counters, which may be ahead of the View's.
 func (m *Mesh) Counters() Counters { return m.counters }
+
+// Holds returns of which run and version the record held for a name is; zero
+// if there is none.
+func (m *Mesh) Holds(n Name) (uid, version uint64) {
+	if s := m.topo.crdt.get(n); s != nil {
+		return s.Record.UID, s.Record.Version
+	}
+	return 0, 0
+}
+
+// Sum returns how many records of reachable peers are held, a sum that two
+// meshes share if they hold the same, and about how many bytes all records take.
+func (m *Mesh) Sum() (count int, sum uint64, bytes int) {
+	s := m.sums()
+	return s.count, s.root, m.topo.crdt.bytes
+}
 
 // Snapshot returns the records held, sorted by name.
 func (m *Mesh) Snapshot() []Signed { return m.topo.crdt.Snapshot() }
@@ -124,6 +143,7 @@ func (m *Mesh) handle(in Input) {
 // matters: each stage may make work for the later ones, never for an earlier.
 func (m *Mesh) settle() {
 	m.expireGreetings()
+	m.prune()
 	if m.own.due(m.now) {
 		m.publishOwn()
 	}
@@ -144,7 +164,7 @@ func (m *Mesh) settle() {
 func (m *Mesh) nextDeadline() time.Time {
 	var next time.Time
 	for _, t := range []time.Time{
-		m.own.dueAt(), m.topo.dueAt(), m.maker.dueAt(m.now), m.gossip.dueAt(), m.conns.greetingDeadline(),
+		m.own.dueAt(), m.topo.dueAt(), m.maker.dueAt(m.now), m.gossip.dueAt(m.flushEvery()), m.overlay.pruneAt, m.conns.greetingDeadline(),
 	} {
 		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
 			next = t

@@ -182,8 +182,16 @@ func TestConnectionStates(t *testing.T) {
 	}
 	b.step(Received{Conn: 1, Message: r.publish(1)})
 	b.run(100 * time.Millisecond)
-	if via := b.view.UnicastRoutes[r.record.Name]; via != r.record.Name {
+	if via := b.view.Routes()[r.record.Name].Via; via != r.record.Name {
 		t.Fatalf("route via %s", via)
+	}
+	far := newRemote(7)
+	far.record.Addresses = []string{"198.51.100.7:1", "192.0.2.7:6783"}
+	b.step(Received{Conn: 1, Message: records(far.id.SignRecord(far.record))})
+	b.step(Received{Conn: 1, Message: r.publish(1, 7)})
+	b.run(200 * time.Millisecond)
+	if got := fmt.Sprint(b.view.Candidates(far.record.Name)); got != "[192.0.2.7:6783 198.51.100.7:1]" {
+		t.Fatalf("candidates: %s", got)
 	}
 	b.step(PathChanged{Peer: r.record.Name, Overlay: "sleeve"})
 	if c := b.conn(addr); c.State != StatePending {

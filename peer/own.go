@@ -17,6 +17,16 @@ const (
 	// time and every version goes to every other peer. Losses do not wait.
 	crowd          = 8
 	ownIntervalMax = time.Second
+	gainedPerPeer  = time.Millisecond // longer in a sparse network
+	gainedMax      = 3 * time.Second
+	// In a sparse network the first change waits too, for those that usually
+	// follow: a connection is made, then its data path answers.
+	ownIntervalSparse = 250 * time.Millisecond
+	// Round-trip times alone are published this seldom, the less often the more
+	// peers have to hear of it.
+	rttInterval    = 10 * time.Second
+	rttPerPeer     = 50 * time.Millisecond
+	rttIntervalMax = 2 * time.Minute
 	// versionBlock versions are reserved on disk at a time, so that not every
 	// change of a link costs a write.
 	versionBlock = 1024
@@ -51,18 +61,35 @@ func (o *ownRecord) touch(now time.Time, wait time.Duration) {
 	o.wait = min(o.wait, wait)
 }
 
-// ownLost notes a change for the worse in our record, ownGained any other.
-func (m *Mesh) ownLost() { m.own.touch(m.now, ownInterval) }
+// ownLost notes a change for the worse in our record, ownGained any other, and
+// ownWavered that only a round-trip time is another.
+func (m *Mesh) ownLost() {
+	wait := ownInterval
+	if m.overlay.sparse {
+		wait = ownIntervalSparse
+	}
+	m.own.touch(m.now, wait)
+}
 
 func (m *Mesh) ownGained() {
-	stretch := time.Duration(1 + len(m.conns.byPeer)/crowd)
-	m.own.touch(m.now, min(stretch*ownInterval, ownIntervalMax))
+	wait := min(time.Duration(1+len(m.conns.byPeer)/crowd)*ownInterval, ownIntervalMax)
+	if m.overlay.sparse {
+		wait = min(ownIntervalMax+time.Duration(m.topo.crdt.reached)*gainedPerPeer, gainedMax)
+	}
+	m.own.touch(m.now, wait)
+}
+
+func (m *Mesh) ownWavered() {
+	m.own.touch(m.now, min(rttInterval+time.Duration(m.topo.crdt.reached)*rttPerPeer, rttIntervalMax))
 }
 
 func (o *ownRecord) dueAt() time.Time {
 	var at time.Time
 	if !o.changedAt.IsZero() {
 		at = later(o.changedAt, o.lastAt.Add(o.wait))
+		if o.wait > ownIntervalSparse {
+			at = later(at, o.changedAt.Add(ownIntervalSparse))
+		}
 	}
 	if o.floor >= o.version && o.floor > 0 && !o.contestAt.IsZero() && (at.IsZero() || o.contestAt.Before(at)) {
 		at = o.contestAt
@@ -117,11 +144,10 @@ func (m *Mesh) publishOwn() {
 	r.Version = o.version
 	o.lastAt = m.now
 	o.signed = m.cfg.Identity.SignRecord(r)
-	news, _ := m.topo.crdt.Merge([]Signed{o.signed})
-	for _, s := range news {
-		m.gossip.spread(m, s, 0)
+	if own := o.signed; m.topo.put(&own) {
+		m.gossip.spread(m, &own, 0)
 	}
-	m.topo.touch(m.now)
+	m.topo.touchRemote(m.now)
 	m.stale = true
 }
 
@@ -131,6 +157,10 @@ func (m *Mesh) buildRecord() Record {
 		Addresses: m.cfg.Addresses, Capabilities: m.cfg.Capabilities, Port: m.cfg.Port,
 	}
 	for _, n := range sortedNames(m.conns.byPeer) {
+		if len(r.Links) == maxLinks {
+			m.counters.LinksUntold++
+			break
+		}
 		c := m.conns.byPeer[n]
 		p := m.conns.path(n)
 		r.Links = append(r.Links, Link{

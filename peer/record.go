@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/ed25519"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -29,11 +30,11 @@ const (
 
 // Limits of a record. A record beyond them is refused as a whole.
 const (
-	maxRecordBytes = 1 << 20
+	maxRecordBytes = 64 << 10
 	maxAddresses   = 64
 	maxAddressLen  = 262 // a host name of 253 bytes, brackets, colon and port
 	maxNickname    = 253
-	maxLinks       = 8192
+	maxLinks       = 1024
 )
 
 // recordPrefix stands before the record's bytes in what is signed, so that a
@@ -77,7 +78,18 @@ type Signed struct {
 	signature []byte
 	x25519    [32]byte // of Record.Key; set once verified
 	verified  bool
+	view      *PeerView // of Record; set once verified
 }
+
+// seal notes what follows from the record of a peer whose signature is good.
+func (s *Signed) seal(x25519 [32]byte) {
+	s.x25519, s.verified = x25519, true
+	s.view = peerView(s)
+}
+
+// hash identifies the record in sums over many. A signature is as good as
+// random.
+func (s *Signed) hash() uint64 { return binary.LittleEndian.Uint64(s.signature) }
 
 // SignRecord returns the record signed by its peer. The record's key must be
 // the identity's.
@@ -86,7 +98,9 @@ func (id Identity) SignRecord(r Record) Signed {
 	if err != nil {
 		panic(fmt.Sprintf("peer: own record cannot be marshalled: %v", err))
 	}
-	return Signed{Record: r, bytes: raw, signature: id.Sign(signedBytes(raw)), x25519: id.x25519, verified: true}
+	s := Signed{Record: r, bytes: raw, signature: id.Sign(signedBytes(raw))}
+	s.seal(id.x25519)
+	return s
 }
 
 // OpenRecord parses, validates and verifies a record that came from the
@@ -110,7 +124,9 @@ func (s Signed) Wire() *wire.SignedRecord {
 
 // Compare orders two records of one name by age: version, then UID, then
 // bytes. It returns 0 only for identical records.
-func (s Signed) Compare(o Signed) int {
+func (s Signed) Compare(o Signed) int { return s.compare(&o) }
+
+func (s *Signed) compare(o *Signed) int {
 	return cmp.Or(
 		cmp.Compare(s.Record.Version, o.Record.Version),
 		cmp.Compare(s.Record.UID, o.Record.UID),
@@ -148,7 +164,7 @@ func (s *Signed) verify() error {
 	if !ed25519.Verify(s.Record.Key[:], signedBytes(s.bytes), s.signature) {
 		return ErrBadSignature
 	}
-	s.x25519, s.verified = x, true
+	s.seal(x)
 	return nil
 }
 

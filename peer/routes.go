@@ -1,8 +1,10 @@
 package peer
 
 import (
-	"container/heap"
+	"cmp"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -25,40 +27,66 @@ type graph struct {
 	edges [][]edge // by peer, sorted
 }
 
+// half is a link as one end tells of it.
+type half struct {
+	to  int
+	rtt time.Duration
+}
+
 // dataGraph keeps the links that the records of both ends call established.
 // A link's weight is the mean of both ends' round-trip times plus hopCost, so
-// that all peers holding the same records compute the same weights. The records
+// that all peers holding the same records compute the same weights. The peers
 // must be sorted by name.
-func dataGraph(records []Signed) *graph {
+func dataGraph(peers []*PeerView) *graph {
 	g := &graph{
-		names: make([]Name, len(records)), index: make(map[Name]int, len(records)), edges: make([][]edge, len(records)),
+		names: make([]Name, len(peers)), index: make(map[Name]int, len(peers)), edges: make([][]edge, len(peers)),
 	}
-	for i, s := range records {
-		g.names[i] = s.Record.Name
-		g.index[s.Record.Name] = i
+	links := 0
+	for i, p := range peers {
+		g.names[i] = p.Name
+		g.index[p.Name] = i
+		links += len(p.Connections)
 	}
-	half := make(map[[2]int]time.Duration)
-	for i, s := range records {
-		for _, l := range s.Record.Links {
-			if to, ok := g.index[l.Peer]; ok && l.Established && to != i {
-				half[[2]int{i, to}] = l.RTT
+	told := make([][]half, len(peers))
+	all := make([]half, 0, links)
+	for i, p := range peers {
+		all = g.halves(all, i, p)
+		told[i], all = all, all[len(all):]
+	}
+	room := make([]edge, 0, links)
+	for i := range told {
+		for _, h := range told[i] {
+			if back, ok := find(told[h.to], i); ok {
+				room = append(room, edge{h.to, (h.rtt+back)/2 + hopCost})
 			}
 		}
-	}
-	for ends, there := range half {
-		if back, ok := half[[2]int{ends[1], ends[0]}]; ok {
-			g.edges[ends[0]] = append(g.edges[ends[0]], edge{ends[1], (there+back)/2 + hopCost})
-		}
-	}
-	for _, list := range g.edges {
-		slices.SortFunc(list, func(a, b edge) int { return a.to - b.to })
+		g.edges[i], room = room, room[len(room):]
 	}
 	return g
 }
 
-// equal reports whether two graphs give the same routes.
-func (g *graph) equal(o *graph) bool {
-	return slices.Equal(g.names, o.names) && slices.EqualFunc(g.edges, o.edges, slices.Equal[[]edge])
+// halves appends to the empty slice out the established links of peer i, sorted
+// and each end once.
+func (g *graph) halves(out []half, i int, p *PeerView) []half {
+	for k := range p.Connections {
+		l := &p.Connections[k]
+		if to, ok := g.index[l.Peer]; ok && l.Established && to != i {
+			out = append(out, half{to, l.RTT})
+		}
+	}
+	byEnd := func(a, b half) int { return cmp.Compare(a.to, b.to) }
+	if !slices.IsSortedFunc(out, byEnd) {
+		slices.SortStableFunc(out, byEnd)
+	}
+	return slices.CompactFunc(out, func(a, b half) bool { return a.to == b.to })
+}
+
+func find(told []half, to int) (time.Duration, bool) {
+	i, ok := slices.BinarySearchFunc(told, to, func(h half, to int) int { return cmp.Compare(h.to, to) })
+	if !ok {
+		return 0, false
+	}
+	return told[i].rtt, true
 }
 
 // tree is a shortest-path tree: each reached peer's parent and distance. The
@@ -74,17 +102,38 @@ type hop struct {
 	dist time.Duration
 }
 
+// hops is a binary heap by distance.
 type hops []hop
 
-func (h hops) Len() int           { return len(h) }
-func (h hops) Less(i, j int) bool { return h[i].dist < h[j].dist }
-func (h hops) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *hops) Push(x any)        { *h = append(*h, x.(hop)) }
-func (h *hops) Pop() any {
-	last := len(*h) - 1
-	x := (*h)[last]
-	*h = (*h)[:last]
-	return x
+func (h *hops) push(x hop) {
+	*h = append(*h, x)
+	q := *h
+	for i := len(q) - 1; i > 0 && q[i].dist < q[(i-1)/2].dist; i = (i - 1) / 2 {
+		q[i], q[(i-1)/2] = q[(i-1)/2], q[i]
+	}
+}
+
+func (h *hops) pop() hop {
+	q := *h
+	top, last := q[0], len(q)-1
+	q[0] = q[last]
+	q = q[:last]
+	for i := 0; ; {
+		least := 2*i + 1
+		if least >= last {
+			break
+		}
+		if least+1 < last && q[least+1].dist < q[least].dist {
+			least++
+		}
+		if q[i].dist <= q[least].dist {
+			break
+		}
+		q[i], q[least] = q[least], q[i]
+		i = least
+	}
+	*h = q
+	return top
 }
 
 // shortest is Dijkstra's algorithm. Of several shortest paths the one with the
@@ -99,7 +148,7 @@ func (g *graph) shortest(source int) tree {
 	done := make([]bool, len(g.names))
 	queue := hops{{at: source}}
 	for len(queue) > 0 {
-		h := heap.Pop(&queue).(hop)
+		h := queue.pop()
 		if done[h.at] {
 			continue
 		}
@@ -113,27 +162,11 @@ func (g *graph) shortest(source int) tree {
 				t.parent[e.to] = min(t.parent[e.to], h.at)
 			default:
 				t.parent[e.to], t.dist[e.to] = h.at, d
-				heap.Push(&queue, hop{e.to, d})
+				queue.push(hop{e.to, d})
 			}
 		}
 	}
 	return t
-}
-
-// firstHops returns, for each peer the tree reaches, the neighbour of the
-// source through which it does; the source itself has the zero name.
-func (g *graph) firstHops(t tree) map[Name]Name {
-	source := t.order[0]
-	via := make(map[Name]Name, len(t.order))
-	via[g.names[source]] = Name{}
-	for _, i := range t.order[1:] {
-		if t.parent[i] == source {
-			via[g.names[i]] = g.names[i]
-			continue
-		}
-		via[g.names[i]] = via[g.names[t.parent[i]]]
-	}
-	return via
 }
 
 // children returns the peers whose parent is at, sorted.
@@ -147,24 +180,172 @@ func (g *graph) children(t tree, at int) []Name {
 	return out
 }
 
-// routes are what one peer knows of the ways through the data graph.
-type routes struct {
-	unicast   map[Name]Name   // destination -> neighbour; self -> zero
-	broadcast map[Name][]Name // source of a broadcast -> neighbours to pass it to
+// depths returns how many links the tree has from its source to each peer.
+func (t *tree) depths() []int {
+	out := make([]int, len(t.parent))
+	for _, i := range t.order[1:] {
+		out[i] = out[t.parent[i]] + 1
+	}
+	return out
 }
 
-// routesFrom computes the routes of one peer. Sources that cannot reach self
-// have no broadcast entry.
-func (g *graph) routesFrom(self Name) routes {
+// Route says how data reaches a peer that we have no direct path to.
+type Route struct {
+	Via  Name          // the neighbour to pass it to; zero for ourselves
+	Hops int           // links on the way; 1 for a neighbour
+	RTT  time.Duration // sum of the links' round-trip times
+}
+
+// A route that is a little longer than the best one is kept: changing costs
+// reordered packets, and round-trip times waver.
+const (
+	routeSlack    = time.Millisecond
+	routeSlackPer = 10 // or a tenth
+)
+
+// routesFrom computes the routes of one peer. With old, a route stays with its
+// neighbour while that is strictly nearer to the destination and the way hardly
+// longer than the best. As every hop comes strictly nearer, peers with equal
+// records never form a loop, whatever their old routes were.
+func (g *graph) routesFrom(self Name, old map[Name]Route) map[Name]Route {
 	at, ok := g.index[self]
 	if !ok {
-		return routes{unicast: map[Name]Name{self: {}}, broadcast: map[Name][]Name{self: nil}}
+		return map[Name]Route{self: {}}
 	}
 	own := g.shortest(at)
-	r := routes{unicast: g.firstHops(own), broadcast: make(map[Name][]Name, len(own.order))}
-	r.broadcast[self] = g.children(own, at)
-	for _, source := range own.order[1:] {
-		r.broadcast[g.names[source]] = g.children(g.shortest(source), at)
+	depths := own.depths()
+	first := make([]int, len(g.names))
+	out := make(map[Name]Route, len(own.order))
+	kept := keeper{g: g, self: at, own: own, trees: make(map[Name]keptTree)}
+	out[self] = Route{}
+	for _, i := range own.order[1:] {
+		first[i] = first[own.parent[i]]
+		if own.parent[i] == at {
+			first[i] = i
+		}
+		r := Route{Via: g.names[first[i]], Hops: depths[i], RTT: own.dist[i] - time.Duration(depths[i])*hopCost}
+		if was, ok := old[g.names[i]]; ok && was.Via != r.Via {
+			if same, ok := kept.via(was.Via, i); ok {
+				r = same
+			}
+		}
+		out[g.names[i]] = r
 	}
-	return r
+	return out
+}
+
+// keeper answers whether an old next hop is still good enough.
+type keeper struct {
+	g     *graph
+	self  int
+	own   tree
+	trees map[Name]keptTree // of old next hops, computed when asked for
+}
+
+type keptTree struct {
+	tree
+	depths []int
+	weight time.Duration // of the link to it; 0 = there is none
+}
+
+func (k *keeper) via(name Name, dest int) (Route, bool) {
+	t, ok := k.trees[name]
+	if !ok {
+		t = k.look(name)
+		k.trees[name] = t
+	}
+	if t.weight == 0 || t.parent[dest] < 0 {
+		return Route{}, false
+	}
+	best, now := k.own.dist[dest], t.weight+t.dist[dest]
+	if t.dist[dest] >= best || now-best > max(routeSlack, now/routeSlackPer) {
+		return Route{}, false
+	}
+	n := t.depths[dest] + 1
+	return Route{Via: name, Hops: n, RTT: now - time.Duration(n)*hopCost}, true
+}
+
+func (k *keeper) look(name Name) keptTree {
+	at, ok := k.g.index[name]
+	if !ok {
+		return keptTree{}
+	}
+	for _, e := range k.g.edges[k.self] {
+		if e.to == at {
+			t := keptTree{tree: k.g.shortest(at), weight: e.weight}
+			t.depths = t.tree.depths()
+			return t
+		}
+	}
+	return keptTree{}
+}
+
+// broadcast returns to whom self passes on what source sends to everybody; ok
+// is false if that cannot reach self.
+func (g *graph) broadcast(self, source Name) (to []Name, ok bool) {
+	at, here := g.index[self]
+	from, known := g.index[source]
+	if !here || !known {
+		return nil, self == source
+	}
+	t := g.shortest(from)
+	if t.parent[at] < 0 {
+		return nil, false
+	}
+	return g.children(t, at), true
+}
+
+// ways are the routes of one View, computed when first asked for.
+type ways struct {
+	self  Name
+	peers []*PeerView
+	old   map[Name]Route // of an earlier View
+
+	once   sync.Once
+	graph  *graph
+	routes atomic.Pointer[map[Name]Route]
+}
+
+// waysAfter makes the ways that follow old, which may be nil.
+func waysAfter(old *ways, self Name, peers []*PeerView) *ways {
+	w := &ways{self: self, peers: peers}
+	if old == nil {
+		return w
+	}
+	w.old = old.old
+	if r := old.routes.Load(); r != nil {
+		w.old = *r
+	}
+	return w
+}
+
+func (w *ways) compute() {
+	w.once.Do(func() {
+		w.graph = dataGraph(w.peers)
+		r := w.graph.routesFrom(w.self, w.old)
+		w.routes.Store(&r)
+	})
+}
+
+// Routes maps each peer that data can reach, ourselves included, to the way
+// there. The first call computes them, in some 2 ms for 1,000 peers; all calls
+// return the same map, which must not be changed.
+func (v *View) Routes() map[Name]Route {
+	v.ways.compute()
+	return *v.ways.routes.Load()
+}
+
+// Again returns the same View with its routes not computed yet, for measuring.
+func (v *View) Again() *View {
+	out := *v
+	out.ways = waysAfter(v.ways, v.ways.self, v.ways.peers)
+	return &out
+}
+
+// Broadcast returns the neighbours, sorted, that get from us what source sends
+// to everybody, along the tree of shortest paths from it; ok is false if that
+// cannot reach us. It is computed anew by each call.
+func (v *View) Broadcast(source Name) (to []Name, ok bool) {
+	v.ways.compute()
+	return v.ways.graph.broadcast(v.ways.self, source)
 }

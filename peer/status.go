@@ -11,17 +11,14 @@ import (
 // the last recompute; they are shared, as nothing writes to them.
 func (m *Mesh) view() *View {
 	v := &View{
-		Peers:           m.topo.peers,
-		Connections:     m.connViews(),
-		Targets:         m.maker.targets,
-		Neighbours:      m.neighbours(),
-		UnicastRoutes:   m.topo.routes.unicast,
-		BroadcastRoutes: m.topo.routes.broadcast,
-		Counters:        m.counters,
-	}
-	v.Self = peerViews([]Signed{m.own.signed})[0]
-	if i, ok := slices.BinarySearchFunc(v.Peers, m.cfg.Name, func(p PeerView, n Name) int { return p.Name.Compare(n) }); ok {
-		v.Self.Connections = v.Peers[i].Connections
+		Self:        *m.own.signed.view,
+		Peers:       m.topo.peers,
+		Connections: m.connViews(),
+		Targets:     m.maker.targets,
+		Neighbours:  m.neighbours(),
+		Sparse:      m.overlay.sparse,
+		Counters:    m.counters,
+		ways:        m.topo.ways,
 	}
 	return v
 }
@@ -49,7 +46,7 @@ func (m *Mesh) liveView(c *conn) ConnView {
 	v := ConnView{
 		Conn: c.id, Peer: c.peer, Nickname: nick, Address: c.remote.String(), Outbound: c.dialled != "",
 		State: StatePending, RTT: p.RTT, Since: c.joinedAt,
-		Attrs: ConnAttrs{Name: p.Overlay, MTU: p.MTU, Encrypted: m.cfg.Password},
+		Attrs: ConnAttrs{Name: p.Overlay, MTU: p.MTU, Encrypted: m.cfg.Password}, Trouble: c.flow.trouble,
 	}
 	if v.Attrs.Name == "" {
 		v.Attrs.Name = "none"
@@ -78,6 +75,9 @@ func (m *Mesh) attemptView(addr string, a *attempt) (ConnView, bool) {
 		return v, false
 	case a.never:
 		v.State, v.Info = StateFailed, a.reason+", retry: never"
+	case m.settled(a):
+		v.State = StateFailed
+		v.Info = a.reason + ", retry: when no other way leads there"
 	default:
 		v.State, v.Retry = StateFailed, a.next
 		v.Info = a.reason + ", retry: " + a.next.Round(0).String()
@@ -89,7 +89,7 @@ func (m *Mesh) neighbours() []Neighbour {
 	out := make([]Neighbour, 0, len(m.conns.byPeer))
 	for _, c := range m.conns.joined() {
 		s := c.record
-		if held, ok := m.topo.crdt.Get(c.peer); ok && held.Record.UID == c.uid {
+		if held := m.topo.crdt.get(c.peer); held != nil && held.Record.UID == c.uid {
 			s = held
 		}
 		r := &s.Record
@@ -116,6 +116,41 @@ func udpCandidates(c *conn, r *Record) []netip.AddrPort {
 	}
 	add(netip.AddrPortFrom(c.remote.Addr(), r.Port))
 	for _, a := range r.Addresses {
+		if ap, err := netip.ParseAddrPort(a); err == nil {
+			add(ap)
+		}
+	}
+	return out
+}
+
+// Candidates lists where a peer's UDP port may be, likeliest first: where other
+// peers are connected with it, and the addresses it tells. It is for data
+// sessions with peers that are no Neighbours; it looks through all connections.
+func (v *View) Candidates(n Name) []netip.AddrPort {
+	var out []netip.AddrPort
+	add := func(ap netip.AddrPort) {
+		if ap.IsValid() && ap.Port() != 0 && len(out) < 2*maxCandidates && !slices.Contains(out, ap) {
+			out = append(out, ap)
+		}
+	}
+	i, ok := slices.BinarySearchFunc(v.Peers, n, func(p *PeerView, n Name) int { return p.Name.Compare(n) })
+	if !ok {
+		return nil
+	}
+	for _, p := range v.Peers {
+		for k := range p.Connections {
+			l := &p.Connections[k]
+			ap, err := netip.ParseAddrPort(l.Address)
+			if l.Peer != n || err != nil || len(out) >= maxCandidates {
+				continue
+			}
+			if !l.Outbound {
+				ap = netip.AddrPortFrom(ap.Addr(), v.Peers[i].Port)
+			}
+			add(ap)
+		}
+	}
+	for _, a := range v.Peers[i].Addresses {
 		if ap, err := netip.ParseAddrPort(a); err == nil {
 			add(ap)
 		}

@@ -3,7 +3,6 @@ package peer
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 )
 
@@ -11,7 +10,17 @@ import (
 // by name, the greater record in the order of Signed.Compare. The zero value
 // is empty and ready for use.
 type Topology struct {
-	records map[Name]Signed
+	records map[Name]*entry
+	bytes   int // about what they take
+	walked  uint32
+	reached int // how many the last walk found
+}
+
+// entry is a record held. The record may be shared with other Topologies, the
+// mark is not.
+type entry struct {
+	*Signed
+	mark uint32 // the last walk that found it
 }
 
 // Merge takes over the records of delta that are newer than those held and
@@ -20,70 +29,130 @@ type Topology struct {
 // associative and idempotent.
 func (t *Topology) Merge(delta []Signed) (news []Signed, err error) {
 	var errs []error
-	for _, s := range delta {
+	for i := range delta {
+		s := &delta[i]
 		if !s.verified {
 			errs = append(errs, fmt.Errorf("merge record of %s: not verified", s.Record.Name))
 			continue
 		}
-		held, ok := t.records[s.Record.Name]
-		if ok && s.Compare(held) <= 0 {
-			continue
+		if t.put(s) {
+			news = append(news, *s)
 		}
-		if t.records == nil {
-			t.records = make(map[Name]Signed)
-		}
-		t.records[s.Record.Name] = s
-		news = append(news, s)
 	}
 	return news, errors.Join(errs...)
 }
+
+// put takes over one verified record, which must not be changed any more, and
+// reports whether it is newer than the one held.
+func (t *Topology) put(s *Signed) bool {
+	held := t.records[s.Record.Name]
+	switch {
+	case held == nil && t.records == nil:
+		t.records = make(map[Name]*entry)
+		fallthrough
+	case held == nil:
+		t.records[s.Record.Name] = &entry{Signed: s}
+	case s.compare(held.Signed) <= 0:
+		return false
+	default:
+		t.bytes -= held.weight()
+		held.Signed = s
+	}
+	t.bytes += s.weight()
+	return true
+}
+
+// weight is about what a record takes in memory, bytes.
+func (s *Signed) weight() int { return len(s.bytes) + 32*len(s.Record.Links) + 512 }
 
 // Snapshot returns all records, sorted by name. Merging a snapshot into another
 // Topology brings it up to date.
 func (t *Topology) Snapshot() []Signed {
 	out := make([]Signed, 0, len(t.records))
 	for _, n := range sortedNames(t.records) {
-		out = append(out, t.records[n])
+		out = append(out, *t.records[n].Signed)
 	}
 	return out
 }
 
 // Get returns the record held for a name.
 func (t *Topology) Get(n Name) (Signed, bool) {
-	s, ok := t.records[n]
-	return s, ok
+	if s := t.records[n]; s != nil {
+		return *s.Signed, true
+	}
+	return Signed{}, false
+}
+
+// get is Get without a copy; nil when there is none.
+func (t *Topology) get(n Name) *Signed {
+	if e := t.records[n]; e != nil {
+		return e.Signed
+	}
+	return nil
 }
 
 // Len returns the number of records held.
 func (t *Topology) Len() int { return len(t.records) }
 
-func (t *Topology) drop(n Name) { delete(t.records, n) }
+func (t *Topology) drop(n Name) {
+	if s := t.records[n]; s != nil {
+		t.bytes -= s.weight()
+		delete(t.records, n)
+	}
+}
 
-// reachable returns the names that a walk from the roots finds, following
-// every link a visited peer's record names. A peer that died is in nobody's
-// record any more, so its own old record does not keep it alive.
-func (t *Topology) reachable(roots []Name) map[Name]bool {
-	seen := make(map[Name]bool, len(t.records))
-	queue := make([]Name, 0, len(t.records))
+// walk finds the peers that can be reached from the roots, following every link
+// a visited peer's record names. A peer that died is in nobody's record any
+// more, so its own old record does not keep it alive. reaches tells the result.
+func (t *Topology) walk(roots []Name) {
+	t.walked++
+	queue := make([]*entry, 0, len(t.records))
 	visit := func(n Name) {
-		if _, held := t.records[n]; held && !seen[n] {
-			seen[n] = true
-			queue = append(queue, n)
+		if e := t.records[n]; e != nil && e.mark != t.walked {
+			e.mark = t.walked
+			queue = append(queue, e)
 		}
 	}
 	for _, n := range roots {
 		visit(n)
 	}
-	for len(queue) > 0 {
-		n := queue[0]
-		queue = queue[1:]
-		for _, l := range t.records[n].Record.Links {
-			visit(l.Peer)
+	for at := 0; at < len(queue); at++ {
+		links := queue[at].Record.Links
+		for i := range links {
+			visit(links[i].Peer)
 		}
 	}
-	return seen
+	t.reached = len(queue)
+}
+
+// reaches reports whether the last walk found a peer.
+func (t *Topology) reaches(n Name) bool {
+	e := t.records[n]
+	return e != nil && e.found(t)
+}
+
+func (e *entry) found(t *Topology) bool { return e.mark == t.walked && t.walked > 0 }
+
+// linked reports whether the records of both name each other.
+func (t *Topology) linked(a, b Name) bool {
+	x, y := t.records[a], t.records[b]
+	return x != nil && y != nil && x.Record.names(b) && y.Record.names(a)
+}
+
+func (r *Record) names(n Name) bool {
+	for i := range r.Links {
+		if r.Links[i].Peer == n {
+			return true
+		}
+	}
+	return false
 }
 
 func sortedNames[V any](m map[Name]V) []Name {
-	return slices.SortedFunc(maps.Keys(m), Name.Compare)
+	out := make([]Name, 0, len(m))
+	for n := range m {
+		out = append(out, n)
+	}
+	slices.SortFunc(out, Name.Compare)
+	return out
 }

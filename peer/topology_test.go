@@ -99,6 +99,26 @@ func drawRecords(t *rapid.T, n int) []Signed {
 	return out
 }
 
+func viewsOf(records []Signed) []*PeerView {
+	var out []*PeerView
+	for i := range records {
+		out = append(out, peerView(&records[i]))
+	}
+	return out
+}
+
+// drawRoutes makes old routes that may be nonsense.
+func drawRoutes(t *rapid.T, records []Signed) map[Name]Route {
+	out := make(map[Name]Route)
+	for i := range records {
+		via := rapid.IntRange(0, len(records)).Draw(t, "old via")
+		if via < len(records) {
+			out[records[i].Record.Name] = Route{Via: records[via].Record.Name}
+		}
+	}
+	return out
+}
+
 const never = time.Duration(1) << 60
 
 // floydWarshall is the oracle: all distances over links both ends confirm.
@@ -138,11 +158,11 @@ func TestRoutesAreShortestAndLoopFree(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 9).Draw(t, "n")
 		records := drawRecords(t, n)
-		g := dataGraph(records)
+		g := dataGraph(viewsOf(records))
 		want := floydWarshall(records)
-		all := make([]routes, n)
+		all := make([]map[Name]Route, n)
 		for i := range n {
-			all[i] = g.routesFrom(records[i].Record.Name)
+			all[i] = g.routesFrom(records[i].Record.Name, drawRoutes(t, records))
 			tree := g.shortest(i)
 			for j := range n {
 				if reached := tree.parent[j] >= 0; reached != (want[i][j] < never) || reached && tree.dist[j] != want[i][j] {
@@ -154,15 +174,16 @@ func TestRoutesAreShortestAndLoopFree(t *testing.T) {
 			for j := range n {
 				checkUnicast(t, records, all, want, i, j)
 			}
-			checkBroadcast(t, records, all, want, i)
+			checkBroadcast(t, records, g, want, i)
 		}
 	})
 }
 
 // checkUnicast follows the route hop by hop: each hop must come nearer.
-func checkUnicast(t *rapid.T, records []Signed, all []routes, want [][]time.Duration, from, to int) {
+func checkUnicast(t *rapid.T, records []Signed, all []map[Name]Route, want [][]time.Duration, from, to int) {
 	for at := from; at != to; {
-		via, ok := all[at].unicast[records[to].Record.Name]
+		r, ok := all[at][records[to].Record.Name]
+		via := r.Via
 		if ok != (want[at][to] < never) {
 			t.Fatalf("route %d-%d: %v", at, to, ok)
 		}
@@ -178,7 +199,7 @@ func checkUnicast(t *rapid.T, records []Signed, all []routes, want [][]time.Dura
 }
 
 // checkBroadcast floods from one peer: all it can reach get it once.
-func checkBroadcast(t *rapid.T, records []Signed, all []routes, want [][]time.Duration, from int) {
+func checkBroadcast(t *rapid.T, records []Signed, g *graph, want [][]time.Duration, from int) {
 	got := make([]int, len(records))
 	queue := []int{from}
 	for len(queue) > 0 {
@@ -187,7 +208,8 @@ func checkBroadcast(t *rapid.T, records []Signed, all []routes, want [][]time.Du
 		if got[at]++; got[at] > 1 {
 			t.Fatalf("broadcast of %d arrives twice at %d", from, at)
 		}
-		for _, next := range all[at].broadcast[records[from].Record.Name] {
+		to, _ := g.broadcast(records[at].Record.Name, records[from].Record.Name)
+		for _, next := range to {
 			queue = append(queue, int(next[5]))
 		}
 	}
@@ -214,8 +236,43 @@ func TestReachableFollowsWhoIsListed(t *testing.T) {
 	add(2, 1, 3)
 	add(3, 9) // 9 has no record
 	add(4, 1) // lists us, nobody lists it: dead
-	reach := topo.reachable([]Name{{2, 5: 1}})
-	if len(reach) != 3 || reach[Name{2, 5: 4}] || reach[Name{2, 5: 9}] {
-		t.Errorf("reachable: %v", reach)
+	topo.walk([]Name{{2, 5: 1}})
+	if topo.reached != 3 || topo.reaches(Name{2, 5: 4}) || topo.reaches(Name{2, 5: 9}) || !topo.reaches(Name{2, 5: 3}) {
+		t.Errorf("%d reachable", topo.reached)
+	}
+}
+
+// TestRoutesDoNotFlap: a route stays where it is while another is only a little
+// better, and moves when that is clearly better or its own way is gone.
+func TestRoutesDoNotFlap(t *testing.T) {
+	name := func(i byte) Name { return Name{2, 5: i} }
+	link := func(to byte, rtt time.Duration) Link { return Link{Peer: name(to), Established: true, RTT: rtt} }
+	route := func(viaTwo, viaThree time.Duration, old map[Name]Route) map[Name]Route {
+		records := make([]Signed, 4)
+		for i := range records {
+			records[i].Record.Name = name(byte(i + 1))
+		}
+		records[0].Record.Links = []Link{link(2, viaTwo), link(3, viaThree)}
+		records[1].Record.Links = []Link{link(1, viaTwo), link(4, viaTwo)}
+		records[2].Record.Links = []Link{link(1, viaThree), link(4, viaThree)}
+		records[3].Record.Links = []Link{link(2, viaTwo), link(3, viaThree)}
+		if viaTwo == never {
+			records[1].Record.Links = nil
+		}
+		return dataGraph(viewsOf(records)).routesFrom(name(1), old)
+	}
+	const ms = time.Millisecond
+	r := route(10*ms, 12*ms, nil)
+	if got := r[name(4)]; got != (Route{Via: name(2), Hops: 2, RTT: 20 * ms}) {
+		t.Fatalf("%+v", got)
+	}
+	if r = route(11*ms, 10*ms, r); r[name(4)] != (Route{Via: name(2), Hops: 2, RTT: 22 * ms}) {
+		t.Errorf("moved for a little: %+v", r[name(4)])
+	}
+	if moved := route(20*ms, 10*ms, r); moved[name(4)].Via != name(3) {
+		t.Errorf("stayed with a much longer way: %+v", moved[name(4)])
+	}
+	if gone := route(never, 30*ms, r); gone[name(4)].Via != name(3) {
+		t.Errorf("stayed with a way that is gone: %+v", gone[name(4)])
 	}
 }

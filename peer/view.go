@@ -8,19 +8,15 @@ import (
 // View is the published picture of the mesh. It is immutable.
 type View struct {
 	Self        PeerView
-	Peers       []PeerView // reachable peers and ourselves, sorted by name
-	Connections []ConnView // live ones sorted by address, then addresses being tried
-	Targets     []string   // as the operator typed them, in the order given
+	Peers       []*PeerView // reachable peers and ourselves, sorted by name
+	Connections []ConnView  // live ones sorted by address, then addresses being tried
+	Targets     []string    // as the operator typed them, in the order given
 	Neighbours  []Neighbour
-
-	// UnicastRoutes maps each peer that data can reach to the neighbour to
-	// pass it to; ourselves to the zero name.
-	UnicastRoutes map[Name]Name
-	// BroadcastRoutes maps the peer a broadcast came from originally to the
-	// neighbours that get it from us, sorted.
-	BroadcastRoutes map[Name][]Name
+	Sparse      bool // the network is too large for everybody to be connected with everybody
 
 	Counters Counters
+
+	ways *ways
 }
 
 // PeerView is one peer as its record describes it.
@@ -34,18 +30,13 @@ type PeerView struct {
 	Port         uint16
 	Addresses    []string
 	Capabilities Capability
-	Connections  []PeerConn // sorted by name
+	Connections  []PeerConn
+
+	number uint64 // the name's, which orders as the names do
 }
 
 // PeerConn is a connection in the record of the peer it stands under.
-type PeerConn struct {
-	Peer        Name
-	Nickname    string // of the other end; "" when it is not known
-	Address     string
-	Outbound    bool
-	Established bool
-	RTT         time.Duration
-}
+type PeerConn = Link
 
 // ConnState is the state of a connection as users see it.
 type ConnState string
@@ -76,6 +67,7 @@ type ConnView struct {
 	Attrs    ConnAttrs
 	RTT      time.Duration
 	Since    time.Time // of the state's connection; zero unless live
+	Trouble  string    // what the other end does wrong; "" = nothing
 	Retry    time.Time // next attempt of a failed one; zero = never
 }
 

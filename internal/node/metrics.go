@@ -104,6 +104,9 @@ func (m metrics) control(count func(reason string, n uint64)) {
 		count("gossip_bad_signature", c.BadSignatures+c.BadKeys)
 		count("gossip_key_conflict", c.KeyConflicts)
 		count("gossip_too_many", c.TooMany)
+		count("gossip_throttled", c.Throttled)
+		count("gossip_unknown_kind", c.UnknownKinds)
+		count("gossip_links_untold", c.LinksUntold)
 	}
 }
 

@@ -31,12 +31,20 @@ func (n *node) meshReport(v *peer.View) api.Mesh {
 		Name: v.Self.Name.String(), NickName: v.Self.Nickname, Port: n.cfg.Port,
 		TerminationCount: int(v.Counters.Terminations), Targets: append([]string{}, v.Targets...),
 	}
+	nicks := make(map[peer.Name]string, len(v.Peers))
 	for _, p := range v.Peers {
-		m.Peers = append(m.Peers, peerReport(p))
-		if via, ok := v.UnicastRoutes[p.Name]; ok {
-			m.UnicastRoutes = append(m.UnicastRoutes, api.UnicastRoute{Dest: p.Name.String(), Via: via.String()})
+		nicks[p.Name] = p.Nickname
+	}
+	routes := v.Routes()
+	for _, p := range v.Peers {
+		m.Peers = append(m.Peers, peerReport(p, nicks))
+		if r, ok := routes[p.Name]; ok {
+			m.UnicastRoutes = append(m.UnicastRoutes, api.UnicastRoute{Dest: p.Name.String(), Via: r.Via.String()})
 		}
-		if to, ok := v.BroadcastRoutes[p.Name]; ok {
+		if len(v.Peers) > maxBroadcastRoutes {
+			continue
+		}
+		if to, ok := v.Broadcast(p.Name); ok {
 			m.BroadcastRoutes = append(m.BroadcastRoutes, broadcastReport(p.Name, to))
 		}
 	}
@@ -46,14 +54,18 @@ func (n *node) meshReport(v *peer.View) api.Mesh {
 	return m
 }
 
-func peerReport(p peer.PeerView) api.Peer {
+// maxBroadcastRoutes peers have their broadcast routes shown; each costs a tree
+// of shortest paths.
+const maxBroadcastRoutes = 128
+
+func peerReport(p *peer.PeerView, nicks map[peer.Name]string) api.Peer {
 	out := api.Peer{
 		Name: p.Name.String(), NickName: p.Nickname, UID: p.UID, Version: p.Version,
 		Connections: []api.PeerConnection{},
 	}
 	for _, c := range p.Connections {
 		out.Connections = append(out.Connections, api.PeerConnection{
-			Name: c.Peer.String(), NickName: c.Nickname, Address: c.Address,
+			Name: c.Peer.String(), NickName: nicks[c.Peer], Address: c.Address,
 			Outbound: c.Outbound, Established: c.Established,
 		})
 	}

@@ -113,7 +113,8 @@ func follow(byName map[peer.Name]*Node, from, to *Node) error {
 		if at == to {
 			return nil
 		}
-		via, ok := at.View.UnicastRoutes[to.Name]
+		r, ok := at.View.Routes()[to.Name]
+		via := r.Via
 		if !ok || byName[via] == nil {
 			return fmt.Errorf("node %d has no route to node %d", at.index, to.index)
 		}
@@ -130,7 +131,8 @@ func spread(byName map[peer.Name]*Node, at *Node, source peer.Name, got map[peer
 	if got[at.Name] > limit {
 		return
 	}
-	for _, next := range at.View.BroadcastRoutes[source] {
+	to, _ := at.View.Broadcast(source)
+	for _, next := range to {
 		spread(byName, byName[next], source, got, limit)
 	}
 }

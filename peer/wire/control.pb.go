@@ -35,6 +35,12 @@ type Control struct {
 	//	*Control_Want
 	//	*Control_Goodbye
 	//	*Control_Heartbeat
+	//	*Control_Summary
+	//	*Control_Part
+	//	*Control_Announce
+	//	*Control_Graft
+	//	*Control_Prune
+	//	*Control_Need
 	Kind          isControl_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -131,6 +137,60 @@ func (x *Control) GetHeartbeat() *Heartbeat {
 	return nil
 }
 
+func (x *Control) GetSummary() *Summary {
+	if x != nil {
+		if x, ok := x.Kind.(*Control_Summary); ok {
+			return x.Summary
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetPart() *Part {
+	if x != nil {
+		if x, ok := x.Kind.(*Control_Part); ok {
+			return x.Part
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetAnnounce() *Announce {
+	if x != nil {
+		if x, ok := x.Kind.(*Control_Announce); ok {
+			return x.Announce
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetGraft() *Graft {
+	if x != nil {
+		if x, ok := x.Kind.(*Control_Graft); ok {
+			return x.Graft
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetPrune() *Prune {
+	if x != nil {
+		if x, ok := x.Kind.(*Control_Prune); ok {
+			return x.Prune
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetNeed() *Need {
+	if x != nil {
+		if x, ok := x.Kind.(*Control_Need); ok {
+			return x.Need
+		}
+	}
+	return nil
+}
+
 type isControl_Kind interface {
 	isControl_Kind()
 }
@@ -159,6 +219,30 @@ type Control_Heartbeat struct {
 	Heartbeat *Heartbeat `protobuf:"bytes,6,opt,name=heartbeat,proto3,oneof"`
 }
 
+type Control_Summary struct {
+	Summary *Summary `protobuf:"bytes,7,opt,name=summary,proto3,oneof"`
+}
+
+type Control_Part struct {
+	Part *Part `protobuf:"bytes,8,opt,name=part,proto3,oneof"`
+}
+
+type Control_Announce struct {
+	Announce *Announce `protobuf:"bytes,9,opt,name=announce,proto3,oneof"`
+}
+
+type Control_Graft struct {
+	Graft *Graft `protobuf:"bytes,10,opt,name=graft,proto3,oneof"`
+}
+
+type Control_Prune struct {
+	Prune *Prune `protobuf:"bytes,11,opt,name=prune,proto3,oneof"`
+}
+
+type Control_Need struct {
+	Need *Need `protobuf:"bytes,12,opt,name=need,proto3,oneof"`
+}
+
 func (*Control_Hello) isControl_Kind() {}
 
 func (*Control_Records) isControl_Kind() {}
@@ -170,6 +254,18 @@ func (*Control_Want) isControl_Kind() {}
 func (*Control_Goodbye) isControl_Kind() {}
 
 func (*Control_Heartbeat) isControl_Kind() {}
+
+func (*Control_Summary) isControl_Kind() {}
+
+func (*Control_Part) isControl_Kind() {}
+
+func (*Control_Announce) isControl_Kind() {}
+
+func (*Control_Graft) isControl_Kind() {}
+
+func (*Control_Prune) isControl_Kind() {}
+
+func (*Control_Need) isControl_Kind() {}
 
 // Hello is the first message in each direction.
 type Hello struct {
@@ -697,6 +793,319 @@ func (*Heartbeat) Descriptor() ([]byte, []int) {
 	return file_peer_wire_control_proto_rawDescGZIP(), []int{9}
 }
 
+// Summary says in a few bytes what the sender holds, so that two peers that
+// hold the same need not compare in detail.
+type Summary struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Count         uint32                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`       // records
+	Root          uint64                 `protobuf:"fixed64,2,opt,name=root,proto3" json:"root,omitempty"`        // sum of all records' hashes
+	Sums          []uint32               `protobuf:"fixed32,3,rep,packed,name=sums,proto3" json:"sums,omitempty"` // the same by bucket, 64 of them; or none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Summary) Reset() {
+	*x = Summary{}
+	mi := &file_peer_wire_control_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Summary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Summary) ProtoMessage() {}
+
+func (x *Summary) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_wire_control_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Summary.ProtoReflect.Descriptor instead.
+func (*Summary) Descriptor() ([]byte, []int) {
+	return file_peer_wire_control_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Summary) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Summary) GetRoot() uint64 {
+	if x != nil {
+		return x.Root
+	}
+	return 0
+}
+
+func (x *Summary) GetSums() []uint32 {
+	if x != nil {
+		return x.Sums
+	}
+	return nil
+}
+
+// Part is a digest of some buckets only: all that the sender holds in them.
+type Part struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Buckets       uint64                 `protobuf:"fixed64,1,opt,name=buckets,proto3" json:"buckets,omitempty"` // bit set
+	Entries       []*Digest_Entry        `protobuf:"bytes,2,rep,name=entries,proto3" json:"entries,omitempty"`
+	Answer        bool                   `protobuf:"varint,3,opt,name=answer,proto3" json:"answer,omitempty"` // asks for the receiver's Part of the same buckets
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Part) Reset() {
+	*x = Part{}
+	mi := &file_peer_wire_control_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Part) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Part) ProtoMessage() {}
+
+func (x *Part) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_wire_control_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Part.ProtoReflect.Descriptor instead.
+func (*Part) Descriptor() ([]byte, []int) {
+	return file_peer_wire_control_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Part) GetBuckets() uint64 {
+	if x != nil {
+		return x.Buckets
+	}
+	return 0
+}
+
+func (x *Part) GetEntries() []*Digest_Entry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+func (x *Part) GetAnswer() bool {
+	if x != nil {
+		return x.Answer
+	}
+	return false
+}
+
+// Announce tells of news without sending it; who does not get it otherwise asks.
+type Announce struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entries       []*Digest_Entry        `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Announce) Reset() {
+	*x = Announce{}
+	mi := &file_peer_wire_control_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Announce) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Announce) ProtoMessage() {}
+
+func (x *Announce) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_wire_control_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Announce.ProtoReflect.Descriptor instead.
+func (*Announce) Descriptor() ([]byte, []int) {
+	return file_peer_wire_control_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Announce) GetEntries() []*Digest_Entry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+// Graft asks for announced records, and for news in full from now on.
+type Graft struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Names         [][]byte               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Graft) Reset() {
+	*x = Graft{}
+	mi := &file_peer_wire_control_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Graft) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Graft) ProtoMessage() {}
+
+func (x *Graft) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_wire_control_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Graft.ProtoReflect.Descriptor instead.
+func (*Graft) Descriptor() ([]byte, []int) {
+	return file_peer_wire_control_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Graft) GetNames() [][]byte {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+// Prune asks for announcements instead of news in full: another connection is
+// faster.
+type Prune struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Prune) Reset() {
+	*x = Prune{}
+	mi := &file_peer_wire_control_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Prune) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Prune) ProtoMessage() {}
+
+func (x *Prune) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_wire_control_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Prune.ProtoReflect.Descriptor instead.
+func (*Prune) Descriptor() ([]byte, []int) {
+	return file_peer_wire_control_proto_rawDescGZIP(), []int{14}
+}
+
+// Need says what the connection means to the sender. A peer that never says it
+// needs the connection.
+type Need struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Overlay       bool                   `protobuf:"varint,1,opt,name=overlay,proto3" json:"overlay,omitempty"` // one of those that keep the control graph whole
+	Target        bool                   `protobuf:"varint,2,opt,name=target,proto3" json:"target,omitempty"`   // its operator asked for it
+	Surplus       bool                   `protobuf:"varint,3,opt,name=surplus,proto3" json:"surplus,omitempty"` // a goodbye follows, as the graph holds without it: do not dial again while it does
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Need) Reset() {
+	*x = Need{}
+	mi := &file_peer_wire_control_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Need) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Need) ProtoMessage() {}
+
+func (x *Need) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_wire_control_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Need.ProtoReflect.Descriptor instead.
+func (*Need) Descriptor() ([]byte, []int) {
+	return file_peer_wire_control_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Need) GetOverlay() bool {
+	if x != nil {
+		return x.Overlay
+	}
+	return false
+}
+
+func (x *Need) GetTarget() bool {
+	if x != nil {
+		return x.Target
+	}
+	return false
+}
+
+func (x *Need) GetSurplus() bool {
+	if x != nil {
+		return x.Surplus
+	}
+	return false
+}
+
 type Digest_Entry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -708,7 +1117,7 @@ type Digest_Entry struct {
 
 func (x *Digest_Entry) Reset() {
 	*x = Digest_Entry{}
-	mi := &file_peer_wire_control_proto_msgTypes[10]
+	mi := &file_peer_wire_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -720,7 +1129,7 @@ func (x *Digest_Entry) String() string {
 func (*Digest_Entry) ProtoMessage() {}
 
 func (x *Digest_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_wire_control_proto_msgTypes[10]
+	mi := &file_peer_wire_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -761,14 +1170,21 @@ var File_peer_wire_control_proto protoreflect.FileDescriptor
 
 const file_peer_wire_control_proto_rawDesc = "" +
 	"\n" +
-	"\x17peer/wire/control.proto\x12\x10weave.control.v1\"\xcf\x02\n" +
+	"\x17peer/wire/control.proto\x12\x10weave.control.v1\"\xfe\x04\n" +
 	"\aControl\x12/\n" +
 	"\x05hello\x18\x01 \x01(\v2\x17.weave.control.v1.HelloH\x00R\x05hello\x125\n" +
 	"\arecords\x18\x02 \x01(\v2\x19.weave.control.v1.RecordsH\x00R\arecords\x122\n" +
 	"\x06digest\x18\x03 \x01(\v2\x18.weave.control.v1.DigestH\x00R\x06digest\x12,\n" +
 	"\x04want\x18\x04 \x01(\v2\x16.weave.control.v1.WantH\x00R\x04want\x125\n" +
 	"\agoodbye\x18\x05 \x01(\v2\x19.weave.control.v1.GoodbyeH\x00R\agoodbye\x12;\n" +
-	"\theartbeat\x18\x06 \x01(\v2\x1b.weave.control.v1.HeartbeatH\x00R\theartbeatB\x06\n" +
+	"\theartbeat\x18\x06 \x01(\v2\x1b.weave.control.v1.HeartbeatH\x00R\theartbeat\x125\n" +
+	"\asummary\x18\a \x01(\v2\x19.weave.control.v1.SummaryH\x00R\asummary\x12,\n" +
+	"\x04part\x18\b \x01(\v2\x16.weave.control.v1.PartH\x00R\x04part\x128\n" +
+	"\bannounce\x18\t \x01(\v2\x1a.weave.control.v1.AnnounceH\x00R\bannounce\x12/\n" +
+	"\x05graft\x18\n" +
+	" \x01(\v2\x17.weave.control.v1.GraftH\x00R\x05graft\x12/\n" +
+	"\x05prune\x18\v \x01(\v2\x17.weave.control.v1.PruneH\x00R\x05prune\x12,\n" +
+	"\x04need\x18\f \x01(\v2\x16.weave.control.v1.NeedH\x00R\x04needB\x06\n" +
 	"\x04kind\"\x9d\x01\n" +
 	"\x05Hello\x12\x1f\n" +
 	"\vmin_version\x18\x01 \x01(\rR\n" +
@@ -809,7 +1225,24 @@ const file_peer_wire_control_proto_rawDesc = "" +
 	"\x05names\x18\x01 \x03(\fR\x05names\"!\n" +
 	"\aGoodbye\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\"\v\n" +
-	"\tHeartbeatB\x11Z\x0fweave/peer/wireb\x06proto3"
+	"\tHeartbeat\"G\n" +
+	"\aSummary\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\rR\x05count\x12\x12\n" +
+	"\x04root\x18\x02 \x01(\x06R\x04root\x12\x12\n" +
+	"\x04sums\x18\x03 \x03(\aR\x04sums\"r\n" +
+	"\x04Part\x12\x18\n" +
+	"\abuckets\x18\x01 \x01(\x06R\abuckets\x128\n" +
+	"\aentries\x18\x02 \x03(\v2\x1e.weave.control.v1.Digest.EntryR\aentries\x12\x16\n" +
+	"\x06answer\x18\x03 \x01(\bR\x06answer\"D\n" +
+	"\bAnnounce\x128\n" +
+	"\aentries\x18\x01 \x03(\v2\x1e.weave.control.v1.Digest.EntryR\aentries\"\x1d\n" +
+	"\x05Graft\x12\x14\n" +
+	"\x05names\x18\x01 \x03(\fR\x05names\"\a\n" +
+	"\x05Prune\"R\n" +
+	"\x04Need\x12\x18\n" +
+	"\aoverlay\x18\x01 \x01(\bR\aoverlay\x12\x16\n" +
+	"\x06target\x18\x02 \x01(\bR\x06target\x12\x18\n" +
+	"\asurplus\x18\x03 \x01(\bR\asurplusB\x11Z\x0fweave/peer/wireb\x06proto3"
 
 var (
 	file_peer_wire_control_proto_rawDescOnce sync.Once
@@ -823,7 +1256,7 @@ func file_peer_wire_control_proto_rawDescGZIP() []byte {
 	return file_peer_wire_control_proto_rawDescData
 }
 
-var file_peer_wire_control_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_peer_wire_control_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_peer_wire_control_proto_goTypes = []any{
 	(*Control)(nil),      // 0: weave.control.v1.Control
 	(*Hello)(nil),        // 1: weave.control.v1.Hello
@@ -835,7 +1268,13 @@ var file_peer_wire_control_proto_goTypes = []any{
 	(*Want)(nil),         // 7: weave.control.v1.Want
 	(*Goodbye)(nil),      // 8: weave.control.v1.Goodbye
 	(*Heartbeat)(nil),    // 9: weave.control.v1.Heartbeat
-	(*Digest_Entry)(nil), // 10: weave.control.v1.Digest.Entry
+	(*Summary)(nil),      // 10: weave.control.v1.Summary
+	(*Part)(nil),         // 11: weave.control.v1.Part
+	(*Announce)(nil),     // 12: weave.control.v1.Announce
+	(*Graft)(nil),        // 13: weave.control.v1.Graft
+	(*Prune)(nil),        // 14: weave.control.v1.Prune
+	(*Need)(nil),         // 15: weave.control.v1.Need
+	(*Digest_Entry)(nil), // 16: weave.control.v1.Digest.Entry
 }
 var file_peer_wire_control_proto_depIdxs = []int32{
 	1,  // 0: weave.control.v1.Control.hello:type_name -> weave.control.v1.Hello
@@ -844,15 +1283,23 @@ var file_peer_wire_control_proto_depIdxs = []int32{
 	7,  // 3: weave.control.v1.Control.want:type_name -> weave.control.v1.Want
 	8,  // 4: weave.control.v1.Control.goodbye:type_name -> weave.control.v1.Goodbye
 	9,  // 5: weave.control.v1.Control.heartbeat:type_name -> weave.control.v1.Heartbeat
-	2,  // 6: weave.control.v1.Hello.record:type_name -> weave.control.v1.SignedRecord
-	4,  // 7: weave.control.v1.Record.links:type_name -> weave.control.v1.Link
-	2,  // 8: weave.control.v1.Records.records:type_name -> weave.control.v1.SignedRecord
-	10, // 9: weave.control.v1.Digest.entries:type_name -> weave.control.v1.Digest.Entry
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	10, // 6: weave.control.v1.Control.summary:type_name -> weave.control.v1.Summary
+	11, // 7: weave.control.v1.Control.part:type_name -> weave.control.v1.Part
+	12, // 8: weave.control.v1.Control.announce:type_name -> weave.control.v1.Announce
+	13, // 9: weave.control.v1.Control.graft:type_name -> weave.control.v1.Graft
+	14, // 10: weave.control.v1.Control.prune:type_name -> weave.control.v1.Prune
+	15, // 11: weave.control.v1.Control.need:type_name -> weave.control.v1.Need
+	2,  // 12: weave.control.v1.Hello.record:type_name -> weave.control.v1.SignedRecord
+	4,  // 13: weave.control.v1.Record.links:type_name -> weave.control.v1.Link
+	2,  // 14: weave.control.v1.Records.records:type_name -> weave.control.v1.SignedRecord
+	16, // 15: weave.control.v1.Digest.entries:type_name -> weave.control.v1.Digest.Entry
+	16, // 16: weave.control.v1.Part.entries:type_name -> weave.control.v1.Digest.Entry
+	16, // 17: weave.control.v1.Announce.entries:type_name -> weave.control.v1.Digest.Entry
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_peer_wire_control_proto_init() }
@@ -867,6 +1314,12 @@ func file_peer_wire_control_proto_init() {
 		(*Control_Want)(nil),
 		(*Control_Goodbye)(nil),
 		(*Control_Heartbeat)(nil),
+		(*Control_Summary)(nil),
+		(*Control_Part)(nil),
+		(*Control_Announce)(nil),
+		(*Control_Graft)(nil),
+		(*Control_Prune)(nil),
+		(*Control_Need)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -874,7 +1327,7 @@ func file_peer_wire_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_wire_control_proto_rawDesc), len(file_peer_wire_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
