@@ -140,8 +140,11 @@ func (v *View) Candidates(n Name) []netip.AddrPort {
 	for _, p := range v.Peers {
 		for k := range p.Connections {
 			l := &p.Connections[k]
+			if l.Peer != n || len(out) >= maxCandidates {
+				continue
+			}
 			ap, err := netip.ParseAddrPort(l.Address)
-			if l.Peer != n || err != nil || len(out) >= maxCandidates {
+			if err != nil {
 				continue
 			}
 			if !l.Outbound {

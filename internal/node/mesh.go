@@ -133,14 +133,32 @@ func (l *meshLoop) logEvent(e peer.Event) {
 	l.log.LogAttrs(context.Background(), level, e.Text, attrs...)
 }
 
-// wantedSessions lists the peers that a view wants data sessions with.
+// wantedSessions lists the peers that a view wants data sessions with: those we
+// have a control connection with, and in a network too large for everybody to
+// have one with everybody, all whose addresses are known.
 func wantedSessions(v *peer.View) []neighbour {
 	out := make([]neighbour, 0, len(v.Neighbours))
+	have := make(map[peer.Name]bool, len(v.Neighbours))
 	for _, n := range v.Neighbours {
+		have[n.Name] = true
 		out = append(out, neighbour{
 			name: n.Name, uid: n.UID, key: n.X25519,
 			aes:        n.Capabilities&v.Self.Capabilities&peer.CapAES != 0,
 			candidates: slices.Clone(n.Candidates),
+		})
+	}
+	if !v.Sparse {
+		return out
+	}
+	for _, p := range v.Peers {
+		candidates := v.Candidates(p.Name)
+		if have[p.Name] || p.Name == v.Self.Name || len(candidates) == 0 {
+			continue
+		}
+		out = append(out, neighbour{
+			name: p.Name, uid: p.UID, key: p.X25519,
+			aes:        p.Capabilities&v.Self.Capabilities&peer.CapAES != 0,
+			candidates: candidates,
 		})
 	}
 	return out

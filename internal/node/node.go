@@ -201,6 +201,7 @@ func (n *node) run(ctx context.Context) error {
 	g.Go(func() error { return n.mesh.run(ctx) })
 	g.Go(func() error { return n.sessions.run(ctx) })
 	g.Go(func() error { return n.watchAddresses(ctx) })
+	g.Go(func() error { return tidy(ctx) })
 	lanes, err := newLanes(n.dp, n.tapQueues(), !n.tap.Offloads())
 	if err != nil {
 		return err

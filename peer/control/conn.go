@@ -142,7 +142,7 @@ func (c *Conn) run() error {
 
 // read delivers messages until the stream ends.
 func (c *Conn) read() error {
-	r := bufio.NewReaderSize(c.tcp, 16<<10)
+	r := bufio.NewReaderSize(c.tcp, 2<<10)
 	for {
 		b, err := c.readMessage(r)
 		if err != nil {

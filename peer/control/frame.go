@@ -92,7 +92,7 @@ func (h *half) open(r io.Reader) (part []byte, more bool, err error) {
 	if n < tagLen+1 {
 		return nil, false, errFrame
 	}
-	if cap(h.buf) < n {
+	if cap(h.buf) < n || cap(h.buf) > keepBuffer && 2*n <= keepBuffer {
 		h.buf = make([]byte, min(2*n, noise.MaxMsgLen)) // idle connections hold little
 	}
 	b := h.buf[:n]

@@ -13,7 +13,7 @@ import (
 
 const (
 	writeChunk = 64 << 10 // bytes of frames gathered before they are written
-	keepBuffer = 16 << 10 // bytes of buffer kept by an idle connection
+	keepBuffer = 1 << 10  // bytes of buffer kept by an idle connection
 )
 
 // outbox gathers frames.
@@ -112,6 +112,9 @@ func (c *Conn) write(box *outbox) error {
 	}
 	if cap(box.plain) > keepBuffer {
 		box.plain = nil
+	}
+	if cap(c.out.buf) > keepBuffer {
+		c.out.buf = nil
 	}
 	return nil
 }
