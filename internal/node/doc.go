@@ -8,8 +8,8 @@
 //
 //   - sessionLoop: owns session.Machine; handshakes in, a published table out; heartbeats.
 //
-//   - uplink, one per TAP queue: frames to datagrams. downlink, one per UDP socket: datagrams to frames. output: the
-//     sealing half that both and the session loop use.
+//   - lane: a goroutine of the data plane that polls its devices. uplink, one per TAP queue: frames to datagrams.
+//     downlink, one per UDP socket: datagrams to frames. output: the sealing half that both and the session loop use.
 //
 //   - attachments: a lock around what is attached; API requests work on it directly.
 //

@@ -6,6 +6,7 @@ import (
 
 	"weave/internal/api"
 	"weave/peer"
+	"weave/tun"
 )
 
 // Report makes what `weave status` and `weave report` show, from the published
@@ -110,11 +111,19 @@ func (n *node) interfaceText() string {
 
 func (n *node) captureStats() map[string]int {
 	s := n.tap.Stats()
-	return map[string]int{
+	stats := map[string]int{
 		"PacketsReceived": int(s.ReadPackets),
 		"PacketsSent":     int(s.WrittenPackets),
 		"PacketsDropped":  int(s.DroppedFull + s.DroppedDown + s.DroppedRefused),
+		"Queues":          len(n.tap.Queues()),
+		"QueueLength":     tun.DefaultTxQueueLen, // packets
 	}
+	for _, sock := range n.dp.sockets[0] {
+		if sock != nil { // bytes, as the kernel granted them
+			stats["ReceiveBuffer"], stats["SendBuffer"] = sock.Stats().RecvBuffer, sock.Stats().SendBuffer
+		}
+	}
+	return stats
 }
 
 // macs lists what the switch has learnt, with the peer each address is behind.
