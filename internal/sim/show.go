@@ -191,8 +191,13 @@ func (s *script) trouble(n *Node) []string {
 		n    uint64
 		what string
 	}{
-		{c.BadMessages, "messages"}, {c.BadRecords, "records"}, {c.BadSignatures, "signatures"},
-		{c.KeyConflicts, "keys"}, {c.TooMany, "too many"}, {c.Throttled, "too much"}, {c.Refused, "connections"},
+		{c.BadMessages, "messages"},
+		{c.BadRecords, "records"},
+		{c.BadSignatures, "signatures"},
+		{c.KeyConflicts, "keys"},
+		{c.TooMany, "too many"},
+		{c.Throttled, "too much"},
+		{c.Refused, "connections"},
 	} {
 		if k.n > 0 {
 			refused = append(refused, k.what)
