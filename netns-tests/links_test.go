@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"weave/netns-tests/lab"
 
@@ -73,4 +75,22 @@ func multicastRoute(t *testing.T, c *lab.Container) bool {
 	return slices.ContainsFunc(routes, func(r netlink.Route) bool {
 		return r.Dst != nil && r.Dst.String() == "224.0.0.0/4"
 	})
+}
+
+// Hosts with several queues, each with threads and sockets of its own, beside one with a single one:
+//
+//	c1 ── host1 (3 queues) ═══ host2 (1 queue) ── c2
+func TestQueues(t *testing.T) {
+	l := newLab(t, lab.Config{Hosts: 2})
+	launch(t, l.Hosts[0], "--queues", "3")
+	launch(t, l.Hosts[1], "--queues", "1", l.Hosts[0].IP)
+	waitMesh(t, l.Hosts...)
+	p := joinPair(t, l)
+	for i, d := range [][2]*lab.Container{{p.c1, p.c2}, {p.c2, p.c1}} {
+		_, err := lab.Transfer(d[0].NS, d[1].NS, fmt.Sprintf("10.2.1.%d:5001", 2-i), 8<<20, time.Minute)
+		must(t, err)
+	}
+	if got := run(t, l.Hosts[0], "report", "-f", "{{.Router.CaptureStats.Queues}}"); strings.TrimSpace(got) != "3" {
+		t.Errorf("the report says %q queues", got)
+	}
 }
