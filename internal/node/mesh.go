@@ -138,28 +138,26 @@ func (l *meshLoop) logEvent(e peer.Event) {
 // have one with everybody, all whose addresses are known.
 func wantedSessions(v *peer.View) []neighbour {
 	out := make([]neighbour, 0, len(v.Neighbours))
-	have := make(map[peer.Name]bool, len(v.Neighbours))
+	have := map[peer.Name]bool{v.Self.Name: true}
 	for _, n := range v.Neighbours {
 		have[n.Name] = true
 		out = append(out, neighbour{
-			name: n.Name, uid: n.UID, key: n.X25519,
-			aes:        n.Capabilities&v.Self.Capabilities&peer.CapAES != 0,
-			candidates: slices.Clone(n.Candidates),
+			name: n.Name, uid: n.UID, key: n.X25519, aes: bothAES(v, n.Capabilities), candidates: slices.Clone(n.Candidates),
 		})
 	}
 	if !v.Sparse {
 		return out
 	}
 	for _, p := range v.Peers {
-		candidates := v.Candidates(p.Name)
-		if have[p.Name] || p.Name == v.Self.Name || len(candidates) == 0 {
+		if have[p.Name] {
 			continue
 		}
-		out = append(out, neighbour{
-			name: p.Name, uid: p.UID, key: p.X25519,
-			aes:        p.Capabilities&v.Self.Capabilities&peer.CapAES != 0,
-			candidates: candidates,
-		})
+		if at := v.Candidates(p.Name); len(at) > 0 {
+			out = append(out, neighbour{name: p.Name, uid: p.UID, key: p.X25519, aes: bothAES(v, p.Capabilities), candidates: at})
+		}
 	}
 	return out
 }
+
+// bothAES says whether we and a peer with these capabilities have fast AES.
+func bothAES(v *peer.View, c peer.Capability) bool { return c&v.Self.Capabilities&peer.CapAES != 0 }

@@ -3,7 +3,7 @@ package node
 import (
 	"context"
 	"runtime/debug"
-	goruntime "runtime/metrics"
+	runtimemetrics "runtime/metrics"
 	"time"
 )
 
@@ -18,7 +18,7 @@ const (
 func tidy(ctx context.Context) error {
 	tick := time.NewTicker(tidyInterval)
 	defer tick.Stop()
-	sample := []goruntime.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	sample := []runtimemetrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
 	var last uint64
 	for {
 		select {
@@ -26,7 +26,7 @@ func tidy(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		goruntime.Read(sample)
+		runtimemetrics.Read(sample)
 		if now := sample[0].Value.Uint64(); now-last > tidyGarbage {
 			last = now
 			debug.FreeOSMemory()

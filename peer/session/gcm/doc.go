@@ -11,7 +11,7 @@
 // depends on lengths only, not on keys or data.
 //
 // An AEAD may be used by any number of goroutines. Nothing here allocates but
-// New.
+// New, and calls that go to the standard library.
 //
 // What does not belong here: nonces, keys, suites (package session).
 package gcm

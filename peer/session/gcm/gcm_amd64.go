@@ -37,19 +37,19 @@ var (
 )
 
 // aead implements cipher.AEAD.
+// It holds no pointer, so that whoever zeroes it has wiped the key.
 type aead struct {
-	s      schedule
-	around cipher.AEAD // for calls with additional data
+	s   schedule
+	key [32]byte // for calls that go to the standard library
 }
 
 // New makes an AEAD for key. The error is that of the standard library, nil
 // unless it refuses AES altogether.
 func New(key *[32]byte) (cipher.AEAD, error) {
-	around, err := standard(key)
-	if err != nil || !Accelerated() {
-		return around, err
+	if !Accelerated() {
+		return standard(key)
 	}
-	a := &aead{around: around}
+	a := &aead{key: *key}
 	expand(&a.s, key)
 	a.s.makePowers()
 	return a, nil
@@ -79,6 +79,15 @@ func (s *schedule) makePowers() {
 	}
 }
 
+// around is the way by the standard library, for what messages never ask.
+func (a *aead) around() cipher.AEAD {
+	c, err := standard(&a.key)
+	if err != nil {
+		panic(err) // it takes every key of 32 bytes
+	}
+	return c
+}
+
 // NonceSize implements cipher.AEAD.
 func (a *aead) NonceSize() int { return nonceLen }
 
@@ -88,7 +97,7 @@ func (a *aead) Overhead() int { return tagLen }
 // Seal implements cipher.AEAD.
 func (a *aead) Seal(dst, nonce, plaintext, additional []byte) []byte {
 	if len(additional) > 0 || len(nonce) != nonceLen || len(plaintext) > maxLength {
-		return a.around.Seal(dst, nonce, plaintext, additional)
+		return a.around().Seal(dst, nonce, plaintext, additional)
 	}
 	n := len(plaintext)
 	out, room := grow(dst, n+tagLen)
@@ -109,7 +118,7 @@ func (a *aead) Seal(dst, nonce, plaintext, additional []byte) []byte {
 // Open implements cipher.AEAD.
 func (a *aead) Open(dst, nonce, message, additional []byte) ([]byte, error) {
 	if len(additional) > 0 || len(nonce) != nonceLen || len(message) > maxLength+tagLen {
-		return a.around.Open(dst, nonce, message, additional)
+		return a.around().Open(dst, nonce, message, additional)
 	}
 	if len(message) < tagLen {
 		return nil, errOpen
