@@ -158,6 +158,7 @@ func (m *Mesh) removeConn(c *conn, reason string) {
 		m.event(level, c.label()+": connection deleted", Attr{"reason", reason})
 		if m.conns.byPeer[c.peer] == c {
 			delete(m.conns.byPeer, c.peer)
+			m.letters.hops = nil
 			m.gossip.lost(m, c)
 			if c.standing.surplus {
 				m.ownGained()

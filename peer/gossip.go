@@ -201,6 +201,8 @@ func (m *Mesh) received(in Received) {
 		m.gossip.queue(m, c)
 	case *wire.Control_Need:
 		m.needReceived(c, k.Need)
+	case *wire.Control_Tell:
+		m.tellReceived(c, k.Tell)
 	case *wire.Control_Heartbeat:
 	default:
 		m.unknownMessage(c, in.Message)

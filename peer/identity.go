@@ -37,6 +37,11 @@ func (k PublicKey) X25519() ([32]byte, error) {
 	return [32]byte(p.BytesMontgomery()), nil
 }
 
+// verifies reports whether sig is the key's signature over msg.
+func (k PublicKey) verifies(msg, sig []byte) bool {
+	return len(sig) == ed25519.SignatureSize && ed25519.Verify(k[:], msg, sig)
+}
+
 // String returns the key in hexadecimal.
 func (k PublicKey) String() string { return hex.EncodeToString(k[:]) }
 

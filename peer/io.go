@@ -103,6 +103,7 @@ type Effects struct {
 	Send    []Send
 	Dial    []Dial
 	Close   []Close
+	Heard   []Heard
 	Events  []Event
 }
 
@@ -166,4 +167,6 @@ type Counters struct {
 	Verified      uint64 // signatures looked at
 	RecordsNew    uint64
 	RecordsKnown  uint64 // received but already held or older
+	LettersStale  uint64 // of peers, or runs of them, that are not known (any more)
+	LettersLost   uint64 // to peers that no connection leads to
 }

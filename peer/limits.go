@@ -74,6 +74,8 @@ func (m *Mesh) affordable(c *conn, msg *wire.Control) bool {
 		listed = len(k.Graft.GetNames())
 	case *wire.Control_Summary:
 		cost = costPart
+	case *wire.Control_Tell:
+		cost = costLetter + len(k.Tell.GetLetter())/perBytes
 	}
 	if listed > maxListed {
 		m.counters.TooMany++

@@ -103,6 +103,7 @@ func (m *Mesh) recompute() {
 		if !m.now.Before(gone) {
 			t.forget(n)
 			delete(m.conns.paths, n)
+			delete(m.letters.seen, n)
 			continue
 		}
 		if t.gcAt.IsZero() || gone.Before(t.gcAt) {
@@ -112,6 +113,7 @@ func (m *Mesh) recompute() {
 	t.list()
 	t.ways = waysAfter(t.ways, m.cfg.Name, t.peers)
 	m.gossip.sums.dirty = true
+	m.letters.hops = nil
 	m.reviewOverlay()
 	m.maker.touch()
 	m.stale = true

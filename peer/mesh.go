@@ -45,6 +45,7 @@ type Mesh struct {
 
 	overlay  overlay
 	gossip   gossip
+	letters  letters
 	counters Counters
 	fx       Effects
 	now      time.Time
@@ -66,6 +67,7 @@ func NewMesh(cfg Config) *Mesh {
 	m.topo = newMembership(cfg)
 	m.conns = newConnTable()
 	m.overlay.observed = make(map[Name][]string)
+	m.letters.seen = make(map[Name]*window)
 	m.maker = newMaker(cfg)
 	return m
 }
@@ -129,6 +131,8 @@ func (m *Mesh) handle(in Input) {
 		m.connDown(in)
 	case Received:
 		m.received(in)
+	case Tell:
+		m.tell(in)
 	case PathChanged:
 		m.pathChanged(in)
 	case LocalAddresses:

@@ -24,6 +24,9 @@ type meshLoop struct {
 	sessions  *sessionLoop
 	log       *slog.Logger
 
+	heard    map[peer.Channel]func(from peer.Name, data []byte) // subsystems; they must not block
+	watchers []func(*peer.View)                                 // are shown each new view; they must not block
+
 	in     chan peer.Input
 	events chan control.Event
 	view   atomic.Pointer[peer.View]
@@ -101,6 +104,9 @@ func (l *meshLoop) step(in peer.Input) error {
 	if eff.Publish != nil {
 		l.view.Store(eff.Publish)
 		l.sessions.want(wantedSessions(eff.Publish))
+		for _, show := range l.watchers {
+			show(eff.Publish)
+		}
 	}
 	for _, s := range eff.Send {
 		l.transport.Send(uint64(s.Conn), s.Message)
@@ -110,6 +116,11 @@ func (l *meshLoop) step(in peer.Input) error {
 	}
 	for _, c := range eff.Close {
 		l.transport.Close(uint64(c.Conn), c.Reason)
+	}
+	for _, h := range eff.Heard {
+		if take := l.heard[h.Channel]; take != nil {
+			take(h.From, h.Data)
+		}
 	}
 	for _, e := range eff.Events {
 		l.logEvent(e)

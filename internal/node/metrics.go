@@ -107,6 +107,8 @@ func (m metrics) control(count func(reason string, n uint64)) {
 		count("gossip_throttled", c.Throttled)
 		count("gossip_unknown_kind", c.UnknownKinds)
 		count("gossip_links_untold", c.LinksUntold)
+		count("letter_stale", c.LettersStale)
+		count("letter_lost", c.LettersLost)
 	}
 }
 

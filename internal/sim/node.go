@@ -13,11 +13,12 @@ import (
 
 // Node is one simulated host: what survives a restart, and the running peer.
 type Node struct {
-	Name peer.Name
-	Nick string
-	Mesh *peer.Mesh // nil while down
-	View *peer.View
-	Log  []peer.Event
+	Name  peer.Name
+	Nick  string
+	Mesh  *peer.Mesh // nil while down
+	View  *peer.View
+	Log   []peer.Event
+	Heard []peer.Heard // letters that came, of all runs
 
 	w        *Network
 	index    int
@@ -162,6 +163,7 @@ func (n *Node) Step(in peer.Input) {
 	for _, c := range fx.Close {
 		n.close(c)
 	}
+	n.Heard = append(n.Heard, fx.Heard...)
 	if !w.cfg.Fast {
 		n.Log = append(n.Log, fx.Events...)
 	}

@@ -41,6 +41,7 @@ type Control struct {
 	//	*Control_Graft
 	//	*Control_Prune
 	//	*Control_Need
+	//	*Control_Tell
 	Kind          isControl_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -191,6 +192,15 @@ func (x *Control) GetNeed() *Need {
 	return nil
 }
 
+func (x *Control) GetTell() *Tell {
+	if x != nil {
+		if x, ok := x.Kind.(*Control_Tell); ok {
+			return x.Tell
+		}
+	}
+	return nil
+}
+
 type isControl_Kind interface {
 	isControl_Kind()
 }
@@ -243,6 +253,10 @@ type Control_Need struct {
 	Need *Need `protobuf:"bytes,12,opt,name=need,proto3,oneof"`
 }
 
+type Control_Tell struct {
+	Tell *Tell `protobuf:"bytes,13,opt,name=tell,proto3,oneof"`
+}
+
 func (*Control_Hello) isControl_Kind() {}
 
 func (*Control_Records) isControl_Kind() {}
@@ -266,6 +280,8 @@ func (*Control_Graft) isControl_Kind() {}
 func (*Control_Prune) isControl_Kind() {}
 
 func (*Control_Need) isControl_Kind() {}
+
+func (*Control_Tell) isControl_Kind() {}
 
 // Hello is the first message in each direction.
 type Hello struct {
@@ -1106,6 +1122,152 @@ func (x *Need) GetSurplus() bool {
 	return false
 }
 
+// Tell carries a message of a subsystem to one peer, hop by hop, or to everybody.
+type Tell struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Letter        []byte                 `protobuf:"bytes,1,opt,name=letter,proto3" json:"letter,omitempty"`       // a marshalled Letter, as its peer signed it
+	Signature     []byte                 `protobuf:"bytes,2,opt,name=signature,proto3" json:"signature,omitempty"` // Ed25519 over "weave tell v1\x00" followed by letter
+	Hops          uint32                 `protobuf:"varint,3,opt,name=hops,proto3" json:"hops,omitempty"`          // how many more connections it may pass
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tell) Reset() {
+	*x = Tell{}
+	mi := &file_peer_wire_control_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tell) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tell) ProtoMessage() {}
+
+func (x *Tell) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_wire_control_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tell.ProtoReflect.Descriptor instead.
+func (*Tell) Descriptor() ([]byte, []int) {
+	return file_peer_wire_control_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Tell) GetLetter() []byte {
+	if x != nil {
+		return x.Letter
+	}
+	return nil
+}
+
+func (x *Tell) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+func (x *Tell) GetHops() uint32 {
+	if x != nil {
+		return x.Hops
+	}
+	return 0
+}
+
+// Letter is what a peer says to others, however many relays lie between.
+type Letter struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Channel       uint32                 `protobuf:"varint,1,opt,name=channel,proto3" json:"channel,omitempty"` // whose it is, see peer.Channel
+	From          []byte                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`        // name
+	Uid           uint64                 `protobuf:"fixed64,3,opt,name=uid,proto3" json:"uid,omitempty"`        // of the sender's run
+	Seq           uint64                 `protobuf:"varint,4,opt,name=seq,proto3" json:"seq,omitempty"`         // counts the letters of that run
+	To            []byte                 `protobuf:"bytes,5,opt,name=to,proto3" json:"to,omitempty"`            // name; empty: everybody
+	Data          []byte                 `protobuf:"bytes,6,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Letter) Reset() {
+	*x = Letter{}
+	mi := &file_peer_wire_control_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Letter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Letter) ProtoMessage() {}
+
+func (x *Letter) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_wire_control_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Letter.ProtoReflect.Descriptor instead.
+func (*Letter) Descriptor() ([]byte, []int) {
+	return file_peer_wire_control_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Letter) GetChannel() uint32 {
+	if x != nil {
+		return x.Channel
+	}
+	return 0
+}
+
+func (x *Letter) GetFrom() []byte {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *Letter) GetUid() uint64 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *Letter) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Letter) GetTo() []byte {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *Letter) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 type Digest_Entry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1117,7 +1279,7 @@ type Digest_Entry struct {
 
 func (x *Digest_Entry) Reset() {
 	*x = Digest_Entry{}
-	mi := &file_peer_wire_control_proto_msgTypes[16]
+	mi := &file_peer_wire_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1129,7 +1291,7 @@ func (x *Digest_Entry) String() string {
 func (*Digest_Entry) ProtoMessage() {}
 
 func (x *Digest_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_wire_control_proto_msgTypes[16]
+	mi := &file_peer_wire_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1170,7 +1332,7 @@ var File_peer_wire_control_proto protoreflect.FileDescriptor
 
 const file_peer_wire_control_proto_rawDesc = "" +
 	"\n" +
-	"\x17peer/wire/control.proto\x12\x10weave.control.v1\"\xfe\x04\n" +
+	"\x17peer/wire/control.proto\x12\x10weave.control.v1\"\xac\x05\n" +
 	"\aControl\x12/\n" +
 	"\x05hello\x18\x01 \x01(\v2\x17.weave.control.v1.HelloH\x00R\x05hello\x125\n" +
 	"\arecords\x18\x02 \x01(\v2\x19.weave.control.v1.RecordsH\x00R\arecords\x122\n" +
@@ -1184,7 +1346,8 @@ const file_peer_wire_control_proto_rawDesc = "" +
 	"\x05graft\x18\n" +
 	" \x01(\v2\x17.weave.control.v1.GraftH\x00R\x05graft\x12/\n" +
 	"\x05prune\x18\v \x01(\v2\x17.weave.control.v1.PruneH\x00R\x05prune\x12,\n" +
-	"\x04need\x18\f \x01(\v2\x16.weave.control.v1.NeedH\x00R\x04needB\x06\n" +
+	"\x04need\x18\f \x01(\v2\x16.weave.control.v1.NeedH\x00R\x04need\x12,\n" +
+	"\x04tell\x18\r \x01(\v2\x16.weave.control.v1.TellH\x00R\x04tellB\x06\n" +
 	"\x04kind\"\x9d\x01\n" +
 	"\x05Hello\x12\x1f\n" +
 	"\vmin_version\x18\x01 \x01(\rR\n" +
@@ -1242,7 +1405,18 @@ const file_peer_wire_control_proto_rawDesc = "" +
 	"\x04Need\x12\x18\n" +
 	"\aoverlay\x18\x01 \x01(\bR\aoverlay\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\bR\x06target\x12\x18\n" +
-	"\asurplus\x18\x03 \x01(\bR\asurplusB\x11Z\x0fweave/peer/wireb\x06proto3"
+	"\asurplus\x18\x03 \x01(\bR\asurplus\"P\n" +
+	"\x04Tell\x12\x16\n" +
+	"\x06letter\x18\x01 \x01(\fR\x06letter\x12\x1c\n" +
+	"\tsignature\x18\x02 \x01(\fR\tsignature\x12\x12\n" +
+	"\x04hops\x18\x03 \x01(\rR\x04hops\"~\n" +
+	"\x06Letter\x12\x18\n" +
+	"\achannel\x18\x01 \x01(\rR\achannel\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\fR\x04from\x12\x10\n" +
+	"\x03uid\x18\x03 \x01(\x06R\x03uid\x12\x10\n" +
+	"\x03seq\x18\x04 \x01(\x04R\x03seq\x12\x0e\n" +
+	"\x02to\x18\x05 \x01(\fR\x02to\x12\x12\n" +
+	"\x04data\x18\x06 \x01(\fR\x04dataB\x11Z\x0fweave/peer/wireb\x06proto3"
 
 var (
 	file_peer_wire_control_proto_rawDescOnce sync.Once
@@ -1256,7 +1430,7 @@ func file_peer_wire_control_proto_rawDescGZIP() []byte {
 	return file_peer_wire_control_proto_rawDescData
 }
 
-var file_peer_wire_control_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_peer_wire_control_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_peer_wire_control_proto_goTypes = []any{
 	(*Control)(nil),      // 0: weave.control.v1.Control
 	(*Hello)(nil),        // 1: weave.control.v1.Hello
@@ -1274,7 +1448,9 @@ var file_peer_wire_control_proto_goTypes = []any{
 	(*Graft)(nil),        // 13: weave.control.v1.Graft
 	(*Prune)(nil),        // 14: weave.control.v1.Prune
 	(*Need)(nil),         // 15: weave.control.v1.Need
-	(*Digest_Entry)(nil), // 16: weave.control.v1.Digest.Entry
+	(*Tell)(nil),         // 16: weave.control.v1.Tell
+	(*Letter)(nil),       // 17: weave.control.v1.Letter
+	(*Digest_Entry)(nil), // 18: weave.control.v1.Digest.Entry
 }
 var file_peer_wire_control_proto_depIdxs = []int32{
 	1,  // 0: weave.control.v1.Control.hello:type_name -> weave.control.v1.Hello
@@ -1289,17 +1465,18 @@ var file_peer_wire_control_proto_depIdxs = []int32{
 	13, // 9: weave.control.v1.Control.graft:type_name -> weave.control.v1.Graft
 	14, // 10: weave.control.v1.Control.prune:type_name -> weave.control.v1.Prune
 	15, // 11: weave.control.v1.Control.need:type_name -> weave.control.v1.Need
-	2,  // 12: weave.control.v1.Hello.record:type_name -> weave.control.v1.SignedRecord
-	4,  // 13: weave.control.v1.Record.links:type_name -> weave.control.v1.Link
-	2,  // 14: weave.control.v1.Records.records:type_name -> weave.control.v1.SignedRecord
-	16, // 15: weave.control.v1.Digest.entries:type_name -> weave.control.v1.Digest.Entry
-	16, // 16: weave.control.v1.Part.entries:type_name -> weave.control.v1.Digest.Entry
-	16, // 17: weave.control.v1.Announce.entries:type_name -> weave.control.v1.Digest.Entry
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	16, // 12: weave.control.v1.Control.tell:type_name -> weave.control.v1.Tell
+	2,  // 13: weave.control.v1.Hello.record:type_name -> weave.control.v1.SignedRecord
+	4,  // 14: weave.control.v1.Record.links:type_name -> weave.control.v1.Link
+	2,  // 15: weave.control.v1.Records.records:type_name -> weave.control.v1.SignedRecord
+	18, // 16: weave.control.v1.Digest.entries:type_name -> weave.control.v1.Digest.Entry
+	18, // 17: weave.control.v1.Part.entries:type_name -> weave.control.v1.Digest.Entry
+	18, // 18: weave.control.v1.Announce.entries:type_name -> weave.control.v1.Digest.Entry
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_peer_wire_control_proto_init() }
@@ -1320,6 +1497,7 @@ func file_peer_wire_control_proto_init() {
 		(*Control_Graft)(nil),
 		(*Control_Prune)(nil),
 		(*Control_Need)(nil),
+		(*Control_Tell)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1327,7 +1505,7 @@ func file_peer_wire_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_wire_control_proto_rawDesc), len(file_peer_wire_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
