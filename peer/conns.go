@@ -224,7 +224,7 @@ func (m *Mesh) pathChanged(in PathChanged) {
 	switch {
 	case old.Up && !next.Up:
 		m.ownLost()
-	case old.Up && old.Overlay == next.Overlay && old.MTU == next.MTU:
+	case old.Up && old.Overlay == next.Overlay && old.MTU == next.MTU && old.Address == next.Address && old.Stream == next.Stream:
 		m.ownWavered()
 	default:
 		m.ownGained()

@@ -74,9 +74,11 @@ type Received struct {
 type PathChanged struct {
 	Peer    Name
 	Up      bool
-	RTT     time.Duration // 0 = not measured
-	Overlay string        // "sleeve", "fastdp": shown to users
-	MTU     int           // of the overlay, bytes; 0 = not known
+	RTT     time.Duration  // 0 = not measured
+	Overlay string         // "sleeve", "fastdp": shown to users
+	MTU     int            // of the overlay, bytes; 0 = not known
+	Address netip.AddrPort // where the peer is reached; zero = at no address
+	Stream  bool           // inside the control connection
 }
 
 // LocalAddresses replaces the candidate addresses ("ip:port") of our record.

@@ -165,9 +165,24 @@ func (m *Mesh) buildRecord() Record {
 		p := m.conns.path(n)
 		r.Links = append(r.Links, Link{
 			Peer: n, Outbound: c.dialled != "", Established: p.Up, RTT: p.RTT, Address: c.remote.String(),
+			Observed: m.observed(n, p), Stream: p.Stream,
 		})
 	}
 	return r
+}
+
+// observed is where we reach a peer, if it cannot know that itself: others may
+// reach it there as well, through its NAT.
+func (m *Mesh) observed(n Name, p path) string {
+	s := m.topo.crdt.get(n)
+	if !p.Up || !p.Address.IsValid() || s == nil {
+		return ""
+	}
+	at := p.Address.String()
+	if slices.Contains(s.Record.Addresses, at) {
+		return ""
+	}
+	return at
 }
 
 // ownAddresses keeps of the driver's addresses what a record may hold.

@@ -30,6 +30,7 @@ var plateaus = [...]int{1492, 1480, 1472, 1460, 1440, 1420, 1400, 1380, 1340, 12
 // PathMTU is pure; its methods belong to one goroutine.
 type PathMTU struct {
 	ceiling  int // what the kernel says
+	floor    int // no search goes below
 	current  int
 	search   bool
 	rounds   int  // of this search, or of this suspicion
@@ -40,10 +41,14 @@ type PathMTU struct {
 }
 
 // Begin starts over for a path whose first hop takes ceiling bytes. Until
-// something else is known, that is taken for the path's MTU.
+// something else is known, that is taken for the path's MTU. A ceiling below
+// MinMTU, as relays have on the smallest paths, is all there is to find.
 func (m *PathMTU) Begin(ceiling int) {
-	*m = PathMTU{ceiling: max(ceiling, MinMTU), current: max(ceiling, MinMTU), search: true}
+	*m = PathMTU{ceiling: ceiling, floor: min(ceiling, MinMTU), current: ceiling, search: true}
 }
+
+// Ceiling is what Begin was given last.
+func (m *PathMTU) Ceiling() int { return m.ceiling }
 
 // Current is the MTU to use now, in bytes.
 func (m *PathMTU) Current() int { return m.current }
@@ -74,10 +79,10 @@ func (m *PathMTU) judge(now time.Time) {
 	m.rounds++
 	switch {
 	case m.search && (m.best == m.ceiling || m.rounds >= mtuRounds):
-		m.current = max(m.best, MinMTU)
+		m.current = max(m.best, m.floor)
 		m.search, m.rounds, m.searched = false, 0, now
 	case m.search:
-	case m.best >= m.current || m.current == MinMTU:
+	case m.best >= m.current || m.current <= m.floor:
 		m.rounds = 0
 		if m.current < m.ceiling && now.Sub(m.searched) >= mtuRaise {
 			m.search, m.best = true, 0

@@ -67,6 +67,8 @@ type Link struct {
 	Established bool          // the data path answers
 	RTT         time.Duration // of the data path, quantised; 0 = not measured
 	Address     string        // remote address of the control connection, "ip:port"
+	Observed    string        // where the data path reaches the peer, "ip:port", if the peer does not tell it itself
+	Stream      bool          // the data path runs inside the control connection
 }
 
 // Signed is a record together with the exact bytes its peer signed. It is
@@ -190,6 +192,8 @@ func (r *Record) wire() *wire.Record {
 			Established: l.Established,
 			RttMicros:   uint32(min(l.RTT.Microseconds(), math.MaxUint32)),
 			Address:     l.Address,
+			Observed:    l.Observed,
+			Stream:      l.Stream,
 		})
 	}
 	return m
@@ -224,8 +228,9 @@ func recordFromWire(m *wire.Record) (Record, error) {
 		link := Link{
 			Outbound: l.GetOutbound(), Established: l.GetEstablished(),
 			RTT: time.Duration(l.GetRttMicros()) * time.Microsecond, Address: l.GetAddress(),
+			Observed: l.GetObserved(), Stream: l.GetStream(),
 		}
-		if link.Peer, ok = nameFromBytes(l.GetPeer()); !ok || badAddress(link.Address) {
+		if link.Peer, ok = nameFromBytes(l.GetPeer()); !ok || badAddress(link.Address) || badAddress(link.Observed) {
 			return Record{}, fmt.Errorf("%w: link", ErrBadRecord)
 		}
 		r.Links = append(r.Links, link)

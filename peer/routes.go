@@ -13,6 +13,9 @@ import (
 // measured yet are compared by hops.
 const hopCost = time.Millisecond
 
+// streamCost is added for a link inside TCP: relays that have UDP are better.
+const streamCost = 20 * time.Millisecond
+
 // edge is a link that both ends confirm as established.
 type edge struct {
 	to     int           // index in graph.names
@@ -71,7 +74,11 @@ func (g *graph) halves(out []half, i int, p *PeerView) []half {
 	for k := range p.Connections {
 		l := &p.Connections[k]
 		if to, ok := g.index[l.Peer]; ok && l.Established && to != i {
-			out = append(out, half{to, l.RTT})
+			rtt := l.RTT
+			if l.Stream {
+				rtt += streamCost
+			}
+			out = append(out, half{to, rtt})
 		}
 	}
 	byEnd := func(a, b half) int { return cmp.Compare(a.to, b.to) }

@@ -124,7 +124,7 @@ func udpCandidates(c *conn, r *Record) []netip.AddrPort {
 }
 
 // Candidates lists where a peer's UDP port may be, likeliest first: where other
-// peers are connected with it, and the addresses it tells. It is for data
+// peers reach it and are connected with it, and the addresses it tells. It is for data
 // sessions with peers that are no Neighbours; it looks through all connections.
 func (v *View) Candidates(n Name) []netip.AddrPort {
 	var out []netip.AddrPort
@@ -142,6 +142,9 @@ func (v *View) Candidates(n Name) []netip.AddrPort {
 			l := &p.Connections[k]
 			if l.Peer != n || len(out) >= maxCandidates {
 				continue
+			}
+			if seen, err := netip.ParseAddrPort(l.Observed); err == nil {
+				add(seen)
 			}
 			ap, err := netip.ParseAddrPort(l.Address)
 			if err != nil {

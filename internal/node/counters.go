@@ -23,12 +23,19 @@ const (
 	dropTooBig                     // larger than the path's MTU; the path is measured again
 	dropTap                        // the TAP failed for good
 	dropEvicted                    // a packet that arrived in part gave way to others
+	dropStaged                     // no session came in time, or too much waited for one
+	dropRelayLink                  // to be passed on, over a link that is down or too narrow
+	dropRelayUnknown               // to be passed on to a peer that no route leads to, or badly formed
+	dropRelayHops                  // passed on too often
+	dropFlood                      // a flood that came before, or of a peer we do not know
+	dropStream                     // for lack of room in a control connection's queue, or of its reader's
 	dropCount
 )
 
 var dropNames = [dropCount]string{
 	"no_session", "no_path", "seal", "unknown_index", "open", "short", "bad_frame",
 	"handshake_queue", "send", "too_big", "tap", "evicted",
+	"staged", "relay_link", "relay_unknown", "relay_hops", "flood_seen", "stream",
 }
 
 // counters is written by every goroutine of the data plane and read by

@@ -2,6 +2,7 @@ package node
 
 import (
 	"hash/maphash"
+	"math/rand/v2"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -19,31 +20,6 @@ const (
 	firstRemotePort stack.Port = 2
 )
 
-// Bytes of headers below a data message's plaintext: IP, UDP, the WireGuard
-// header and its tag.
-const (
-	overheadIPv4 = 20 + 8 + 16 + 16
-	overheadIPv6 = 40 + 8 + 16 + 16
-)
-
-// path is where a peer's datagrams go. It is immutable; the session loop
-// replaces it.
-type path struct {
-	addr  netip.AddrPort
-	v6    bool
-	mtu   int // of the underlay, IP level
-	limit int // largest plaintext of one data message
-}
-
-func newPath(addr netip.AddrPort, mtu int) *path {
-	p := &path{addr: addr, v6: addr.Addr().Is6(), mtu: mtu}
-	p.limit = mtu - overheadIPv4
-	if p.v6 {
-		p.limit = mtu - overheadIPv6
-	}
-	return p
-}
-
 // remote is a peer as the data plane sees it. Fields without an atomic are set
 // before the remote is published and never again.
 type remote struct {
@@ -51,11 +27,18 @@ type remote struct {
 	key  session.PublicKey
 	port stack.Port
 
-	keys     *session.Keys
-	path     atomic.Pointer[path]
-	heard    atomic.Uint32 // seconds, see dataplane, when path.addr last sent something authentic
+	keys *session.Keys
+	path atomic.Pointer[path]   // the best way to it
+	link atomic.Pointer[path]   // the best that needs no relay; of neighbours
+	hop  atomic.Pointer[remote] // the neighbour on the route to it, by whose link it is reached through relays
+
+	origin   atomic.Pointer[netip.AddrPort] // where its messages come from lately
+	heard    atomic.Uint64                  // milliseconds, see dataplane, of the last message from origin
+	told     atomic.Uint64                  // when another origin was reported last
+	floods   floodWindow
 	sent     traffic
 	received traffic
+	passed   traffic // messages passed on to it for others
 }
 
 // keyEntry leads from the receive index of a data message to its key and peer.
@@ -68,7 +51,10 @@ type keyEntry struct {
 // publishes a new one when a peer or key comes or goes.
 type table struct {
 	remotes []*remote // by stack.Port; nil where the port is not a peer's
+	names   map[peer.Name]*remote
 	keys    map[uint32]keyEntry
+	sparse  bool      // frames for everybody are flooded
+	linked  []*remote // the peers that we have a connection with: floods go to them
 }
 
 func (t *table) remote(p stack.Port) *remote {
@@ -84,10 +70,22 @@ type datagram struct {
 	bytes []byte // owned by the receiver of the message
 }
 
-// moved says that a peer's authenticated messages come from another address.
+// moved says that a peer's authenticated messages come from another origin.
 type moved struct {
 	port stack.Port
 	from netip.AddrPort
+}
+
+// staged is a frame for a peer that we have no session with yet.
+type staged struct {
+	port   stack.Port
+	packet []byte // owned by the receiver of the message
+}
+
+// streamed is a message that came inside a control connection.
+type streamed struct {
+	from  netip.AddrPort // a streamOrigin
+	bytes []byte         // owned by the receiver of the message
 }
 
 // beat is the answer to one of our heartbeats.
@@ -124,8 +122,12 @@ type dataplane struct {
 	table    atomic.Pointer[table]
 	clock    *session.Clock
 	started  time.Time
-	seconds  atomic.Uint32 // since started; the switch ages by it
+	millis   atomic.Uint64 // since started, as of the session loop's last step
 	counters counters
+
+	self     peer.Name
+	stream   func(conn uint64, msg []byte) // sends inside a control connection; copies, never blocks
+	floodSeq atomic.Uint32
 
 	sockets []socketPair // at least one; more share the port
 
@@ -134,6 +136,8 @@ type dataplane struct {
 	moves      chan moved
 	beats      chan beat
 	remeasure  chan netip.AddrPort // destinations whose path MTU shrank
+	stagings   chan staged
+	streams    chan streamed
 }
 
 func newDataplane(sw *stack.Switch, clock *session.Clock) *dataplane {
@@ -144,7 +148,11 @@ func newDataplane(sw *stack.Switch, clock *session.Clock) *dataplane {
 		moves:      make(chan moved, 64),
 		beats:      make(chan beat, 256),
 		remeasure:  make(chan netip.AddrPort, 64),
+		stagings:   make(chan staged, 64),
+		streams:    make(chan streamed, 256),
+		stream:     func(uint64, []byte) {},
 	}
+	dp.floodSeq.Store(rand.Uint32())
 	dp.table.Store(&table{})
 	return dp
 }
@@ -152,10 +160,11 @@ func newDataplane(sw *stack.Switch, clock *session.Clock) *dataplane {
 // advance moves the clocks that frames are stamped with.
 func (dp *dataplane) advance(now time.Time) {
 	dp.clock.Advance(now)
-	dp.seconds.Store(uint32(now.Sub(dp.started) / time.Second))
+	dp.millis.Store(uint64(now.Sub(dp.started) / time.Millisecond))
 }
 
-func (dp *dataplane) stamp() stack.Stamp { return stack.Stamp(dp.seconds.Load()) }
+// stamp is the time for the switch, in seconds.
+func (dp *dataplane) stamp() stack.Stamp { return stack.Stamp(dp.millis.Load() / 1000) }
 
 // closeSockets closes what is open. Nothing may use the data plane any more.
 func (dp *dataplane) closeSockets() {

@@ -54,7 +54,7 @@ func newSide(t *testing.T, queue tapQueue) *side {
 	s.sessions = &sessionLoop{
 		dp: s.dp, machine: s.machine, self: s.machine.PublicKey(), out: newOutput(s.dp, s.dp.sockets[0], replyArena, numberSessions),
 		log: slog.New(slog.DiscardHandler), report: s.reports, wake: make(chan struct{}, 1),
-		peers: map[session.PublicKey]*peerState{}, ports: map[stack.Port]*peerState{}, keys: map[uint32]keyEntry{},
+		book: newPeerBook(),
 	}
 	s.up = newUplink(s.dp, queue, s.dp.sockets[0], 0)
 	return s
@@ -90,8 +90,8 @@ func (s *side) run(t *testing.T) {
 // join makes two sides each other's peers and waits until their data paths are up.
 func join(t *testing.T, a, b *side, aes bool) {
 	t.Helper()
-	a.sessions.want([]neighbour{{name: peer.Name{2, 0, 0, 0, 0, 2}, uid: 1, key: b.machine.PublicKey(), aes: aes, candidates: []netip.AddrPort{b.addr}}})
-	b.sessions.want([]neighbour{{name: peer.Name{2, 0, 0, 0, 0, 1}, uid: 1, key: a.machine.PublicKey(), aes: aes, candidates: []netip.AddrPort{a.addr}}})
+	a.sessions.want(wish{peers: []neighbour{{name: peer.Name{2, 0, 0, 0, 0, 2}, uid: 1, conn: 1, key: b.machine.PublicKey(), aes: aes, candidates: []netip.AddrPort{b.addr}}}})
+	b.sessions.want(wish{peers: []neighbour{{name: peer.Name{2, 0, 0, 0, 0, 1}, uid: 1, conn: 1, key: a.machine.PublicKey(), aes: aes, candidates: []netip.AddrPort{a.addr}}}})
 	for _, s := range []*side{a, b} {
 		select {
 		case in := <-s.reports:

@@ -17,9 +17,9 @@ const receiveSlots = 16
 // place, join, decide, write, all in one lane.
 type downlink struct {
 	dp      *dataplane
-	recv    *link.Receiver
-	queues  []tapQueue // a flow keeps to one of them
-	out     *output    // answers to heartbeats
+	recv    *link.Receiver // nil: messages come another way
+	queues  []tapQueue     // a flow keeps to one of them
+	out     *output        // answers to heartbeats
 	joiner  *wire.Joiner
 	reply   []byte // the answer being written
 	evicted uint64 // of joiner.Evicted, counted already
@@ -30,7 +30,10 @@ type downlink struct {
 }
 
 func newDownlink(dp *dataplane, s *link.Socket, queues []tapQueue, out *output, plain bool) *downlink {
-	d := &downlink{dp: dp, recv: s.NewReceiver(receiveSlots), queues: queues, out: out}
+	d := &downlink{dp: dp, queues: queues, out: out}
+	if s != nil {
+		d.recv = s.NewReceiver(receiveSlots)
+	}
 	d.joiner = wire.NewJoiner(d, plain)
 	return d
 }
@@ -47,19 +50,28 @@ func (d *downlink) turn() (int, error) {
 	for i := range n {
 		from, data, segment := d.recv.Message(i)
 		total += len(data)
+		if madeUp(from) {
+			d.dp.counters.add(dropShort, 1)
+			continue
+		}
 		for len(data) > 0 {
 			size := min(segment, len(data))
-			d.datagram(from, data[:size])
+			d.message(from, data[:size], false)
 			data = data[size:]
 		}
 	}
+	d.finish()
+	return total, nil
+}
+
+// finish ends a batch.
+func (d *downlink) finish() {
 	d.joiner.Flush()
 	if n := d.joiner.Evicted(); n != d.evicted {
 		d.dp.counters.add(dropEvicted, n-d.evicted)
 		d.evicted = n
 	}
 	d.out.flush()
-	return total, nil
 }
 
 // setTable makes the key cache follow the published table.
@@ -69,15 +81,16 @@ func (d *downlink) setTable(t *table) {
 	}
 }
 
-// datagram takes one UDP payload, which stays valid until the batch ends.
-func (d *downlink) datagram(from netip.AddrPort, msg []byte) {
+// message takes one message of a session, which stays valid until the batch
+// ends. from says whence it came, and inner that a relay's session carried it.
+func (d *downlink) message(from netip.AddrPort, msg []byte, inner bool) {
 	typ, _, ok := wire.MessageType(msg)
 	if !ok {
 		d.dp.counters.add(dropShort, 1)
 		return
 	}
 	if typ == wire.TypeData {
-		d.data(from, msg)
+		d.data(from, msg, inner)
 		return
 	}
 	select {
@@ -87,8 +100,8 @@ func (d *downlink) datagram(from netip.AddrPort, msg []byte) {
 	}
 }
 
-func (d *downlink) data(from netip.AddrPort, msg []byte) {
-	if len(msg) < wire.DataHeaderLen+wire.TagLen {
+func (d *downlink) data(from netip.AddrPort, msg []byte, inner bool) {
+	if len(msg) < wire.DataOverhead {
 		d.dp.counters.add(dropShort, 1)
 		return
 	}
@@ -103,12 +116,23 @@ func (d *downlink) data(from netip.AddrPort, msg []byte) {
 		d.dp.counters.add(dropOpen, 1)
 		return
 	}
-	if p := e.from.path.Load(); p == nil || p.addr != from {
-		offer(d.dp.moves, moved{port: e.from.port, from: from})
-	} else if now := d.dp.seconds.Load(); e.from.heard.Load() != now {
-		e.from.heard.Store(now)
+	d.arrived(e.from, from)
+	d.deliver(e.from, from, plain, inner)
+}
+
+// arrived notes where an authentic message of a peer came from.
+func (d *downlink) arrived(r *remote, from netip.AddrPort) {
+	now := d.dp.millis.Load()
+	if at := r.origin.Load(); at != nil && *at == from {
+		if r.heard.Load() != now {
+			r.heard.Store(now)
+		}
+		return
 	}
-	d.deliver(e.from, plain)
+	if r.told.Load() != now {
+		r.told.Store(now)
+		offer(d.dp.moves, moved{port: r.port, from: from})
+	}
 }
 
 func (d *downlink) lookup(index uint32) (keyEntry, bool) {
@@ -122,28 +146,64 @@ func (d *downlink) lookup(index uint32) (keyEntry, bool) {
 	return e, ok
 }
 
-// deliver passes an opened plaintext to the joiner and answers heartbeats.
-func (d *downlink) deliver(from *remote, plain []byte) {
-	kind, fault := d.joiner.Add(uint32(from.port), plain)
+// deliver passes an opened plaintext to the joiner, answers heartbeats and passes
+// on what is for others.
+func (d *downlink) deliver(by *remote, from netip.AddrPort, plain []byte, inner bool) {
+	kind, fault := d.joiner.Add(uint32(by.port), plain)
 	if fault != wire.FaultNone {
 		d.dp.counters.fault(fault)
 		return
 	}
-	if kind != wire.KindHeartbeat {
-		return
+	switch {
+	case kind == wire.KindHeartbeat:
+		d.heartbeat(by, from, plain)
+	case inner && (kind == wire.KindRelay || kind == wire.KindFlood):
+		d.dp.counters.add(dropRelayUnknown, 1) // only a link's own session carries them
+	case kind == wire.KindRelay:
+		d.relayed(by, plain)
+	case kind == wire.KindFlood:
+		d.flooded(by, plain)
 	}
+}
+
+// heartbeat answers a question the way it came, and reports an answer.
+func (d *downlink) heartbeat(by *remote, from netip.AddrPort, plain []byte) {
 	hb, ok := wire.ParseHeartbeat(plain)
 	if !ok {
 		d.dp.counters.add(dropShort, 1)
 		return
 	}
 	if hb.Reply {
-		offer(d.dp.beats, beat{port: from.port, seq: hb.Seq, rtt: time.Since(d.dp.started) - time.Duration(hb.Timestamp)})
+		offer(d.dp.beats, beat{port: by.port, seq: hb.Seq, rtt: time.Since(d.dp.started) - time.Duration(hb.Timestamp)})
 		return
 	}
 	hb.Reply = true
 	d.reply = wire.AppendHeartbeat(d.reply[:0], hb, 0) // small: a probe asks about its own direction only
-	d.out.plain(from, d.reply)
+	d.out.answer(by, from, d.reply)
+}
+
+// relayed takes a message of another session out of a neighbour's: for us, or
+// to be passed on.
+func (d *downlink) relayed(by *remote, plain []byte) {
+	head, msg, ok := wire.ParseRelay(plain)
+	if ok && head.Dst == d.dp.self {
+		d.message(relayOrigin(head.Src), msg, true)
+		return
+	}
+	to := d.table.names[head.Dst]
+	if !ok || to == nil || to.hop.Load() == nil || to.hop.Load() == by {
+		d.dp.counters.add(dropRelayUnknown, 1)
+		return
+	}
+	if head.Hops <= 1 {
+		d.dp.counters.add(dropRelayHops, 1)
+		return
+	}
+	head.Hops = min(head.Hops, relayHops) - 1
+	head.Put(plain)
+	hop := to.hop.Load()
+	hop.passed.add(len(msg))
+	d.out.overLink(hop, plain)
 }
 
 // Packet implements wire.Sink: a joined packet goes where the switch says,

@@ -15,6 +15,7 @@ import (
 // zero, and so do downlinks from here.
 const (
 	numberDownlinks = 128
+	numberStreams   = 254
 	numberSessions  = 255
 )
 

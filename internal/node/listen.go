@@ -67,10 +67,12 @@ func (n *node) listenTCP() error {
 	n.transport, err = control.New(control.Config{
 		Private: n.memory.identity.X25519Private(), PSK: n.sessions.psk, Password: n.cfg.Password != "",
 		Port: uint16(n.cfg.Port), Source: n.cfg.Host, Log: n.log.With("part", "control"),
+		Data: n.streamed,
 	})
 	if err != nil {
 		return err
 	}
+	n.dp.stream = n.sendStream
 	for i := range len(socketPair{}) {
 		bind, want := n.cfg.bindAddr(i == 1)
 		if !want {

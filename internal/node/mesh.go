@@ -144,30 +144,34 @@ func (l *meshLoop) logEvent(e peer.Event) {
 	l.log.LogAttrs(context.Background(), level, e.Text, attrs...)
 }
 
-// wantedSessions lists the peers that a view wants data sessions with: those we
-// have a control connection with, and in a network too large for everybody to
-// have one with everybody, all whose addresses are known.
-func wantedSessions(v *peer.View) []neighbour {
-	out := make([]neighbour, 0, len(v.Neighbours))
+// wantedSessions makes of a view what the data plane is to do: all reachable
+// peers are ports of the switch. In a network too large for everybody to be
+// connected with everybody, sessions with those that we are not connected with
+// are made when they are needed.
+func wantedSessions(v *peer.View) wish {
+	w := wish{sparse: v.Sparse, view: v, peers: make([]neighbour, 0, len(v.Peers))}
+	routes := v.Routes()
 	have := map[peer.Name]bool{v.Self.Name: true}
 	for _, n := range v.Neighbours {
 		have[n.Name] = true
-		out = append(out, neighbour{
-			name: n.Name, uid: n.UID, key: n.X25519, aes: bothAES(v, n.Capabilities), candidates: slices.Clone(n.Candidates),
+		w.peers = append(w.peers, neighbour{
+			name: n.Name, uid: n.UID, key: n.X25519, aes: bothAES(v, n.Capabilities), conn: uint64(n.Conn),
+			via: routes[n.Name].Via, candidates: slices.Clone(n.Candidates),
 		})
-	}
-	if !v.Sparse {
-		return out
 	}
 	for _, p := range v.Peers {
 		if have[p.Name] {
 			continue
 		}
-		if at := v.Candidates(p.Name); len(at) > 0 {
-			out = append(out, neighbour{name: p.Name, uid: p.UID, key: p.X25519, aes: bothAES(v, p.Capabilities), candidates: at})
+		n := neighbour{
+			name: p.Name, uid: p.UID, key: p.X25519, aes: bothAES(v, p.Capabilities), distant: v.Sparse, via: routes[p.Name].Via,
 		}
+		if !n.distant {
+			n.candidates = v.Candidates(p.Name)
+		}
+		w.peers = append(w.peers, n)
 	}
-	return out
+	return w
 }
 
 // bothAES says whether we and a peer with these capabilities have fast AES.

@@ -95,6 +95,7 @@ func (n *node) open(ctx context.Context) error {
 func (n *node) openData() error {
 	clock := session.NewClock(time.Now())
 	n.dp = newDataplane(stack.NewSwitch(stack.Config{Seed: mathrand.Uint64()}), clock)
+	n.dp.self = n.memory.name
 	n.dp.sw.AddPort(tapPort, stack.Local)
 	if err := n.listenUDP(); err != nil {
 		return err
@@ -109,8 +110,7 @@ func (n *node) openData() error {
 	n.sessions = &sessionLoop{
 		dp: n.dp, machine: n.machine, psk: peer.PSK(n.cfg.Password), self: n.machine.PublicKey(),
 		out: newOutput(n.dp, n.dp.sockets[0], replyArena, numberSessions), log: n.log.With("part", "sessions"),
-		wake:  make(chan struct{}, 1),
-		peers: map[session.PublicKey]*peerState{}, ports: map[stack.Port]*peerState{}, keys: map[uint32]keyEntry{},
+		wake: make(chan struct{}, 1), book: newPeerBook(),
 	}
 	return nil
 }
@@ -209,6 +209,7 @@ func (n *node) run(ctx context.Context) error {
 	for _, l := range lanes {
 		g.Go(func() error { return n.ended("data plane", l.run(ctx)) })
 	}
+	g.Go(func() error { return newStreamLane(n.dp, n.tapQueues(), !n.tap.Offloads()).run(ctx) })
 	n.ready.Store(true)
 	n.log.Info("running", "name", n.memory.name, "nickname", n.cfg.Nickname, "port", n.cfg.Port, "instance", n.cfg.Instance)
 	g.Go(func() error { return server.Run(ctx) })

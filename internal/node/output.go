@@ -4,28 +4,31 @@ import (
 	"math/rand/v2"
 	"net/netip"
 
+	"weave/peer"
 	"weave/peer/link"
-	"weave/peer/session"
 	"weave/peer/wire"
 )
 
 const (
 	// bulkArena bounds the sealed bytes an uplink holds between two flushes: a few
-	// super-frames to a few peers. replyArena is for heartbeats and handshakes.
+	// super-frames to a few peers. replyArena is for heartbeats, handshakes and what
+	// is passed on for others.
 	bulkArena  = 1 << 20
 	replyArena = 1 << 17
 	// senderSlots is how many datagram runs one sendmmsg call takes.
 	senderSlots = 128
+	// relayHops and floodHops bound the peers that a message may pass.
+	relayHops = 16
+	floodHops = 32
 )
 
 // bundle is a data message that still takes small frames. Its plaintext grows
 // at its final place in the arena and is sealed there.
 type bundle struct {
 	to    *remote // nil: sealed already
-	pair  *session.Keypair
-	path  *path
+	c     course
 	start int    // offset of the message in the arena
-	plain []byte // arena[start+16:]
+	plain []byte // arena[start+c.head():]
 }
 
 // output seals what goes to peers and sends it in batches. It belongs to one
@@ -36,8 +39,10 @@ type output struct {
 	used    int
 	open    []bundle
 	slot    []uint16 // by stack.Port: 1 + the index in open, 0 where the peer has no open bundle
+	run     run
 	senders [2]*link.Sender
 	cutter  *wire.Cutter
+	scratch []byte // a plaintext being made
 }
 
 // newOutput makes an output that sends by a lane's sockets; number tells its
@@ -52,20 +57,40 @@ func newOutput(dp *dataplane, socks socketPair, arena int, number uint8) *output
 	return o
 }
 
-// route finds the key and path to a peer, or counts why there is none.
-func (o *output) route(to *remote) (*session.Keypair, *path) {
-	pair := to.keys.Sending()
-	if pair == nil {
+// route finds the keys and the path to a peer, or counts why there are none.
+func (o *output) route(to *remote) (course, bool) {
+	p := to.path.Load()
+	if p == nil {
+		o.dp.counters.add(dropNoPath, 1)
+		return course{}, false
+	}
+	return o.along(to, p)
+}
+
+// along is route for a certain path.
+func (o *output) along(to *remote, p *path) (course, bool) {
+	c := course{pair: to.keys.Sending(), path: p, hop: p}
+	if c.pair == nil {
 		o.dp.counters.add(dropNoSession, 1)
 		offer(o.dp.wants, to.port)
-		return nil, nil
+		return c, false
 	}
-	p := to.path.Load()
-	if p == nil || o.sender(p) == nil {
+	if p.via != nil {
+		c.dst, c.outer, c.hop = to.name, p.via.keys.Sending(), p.via.link.Load()
+		if c.outer == nil {
+			c.hop = nil
+		}
+	}
+	if !o.passable(c.hop) {
 		o.dp.counters.add(dropNoPath, 1)
-		return nil, nil
+		return c, false
 	}
-	return pair, p
+	return c, true
+}
+
+// passable reports whether this output can send by a path.
+func (o *output) passable(hop *path) bool {
+	return hop != nil && (hop.way.Kind == peer.WayStream || o.sender(hop) != nil)
 }
 
 func (o *output) sender(p *path) *link.Sender {
@@ -78,21 +103,21 @@ func (o *output) sender(p *path) *link.Sender {
 // frame adds a packet without segmentation to the peer's open bundle.
 func (o *output) frame(to *remote, packet []byte) bool {
 	if b := o.bundleOf(to); b != nil {
-		if plain, ok := wire.AppendFrame(b.plain, packet, b.path.limit); ok {
+		if plain, ok := wire.AppendFrame(b.plain, packet, b.c.path.limit); ok {
 			b.plain = plain
 			return true
 		}
 		o.seal(b)
 	}
-	pair, p := o.route(to)
-	if pair == nil {
+	c, ok := o.route(to)
+	if !ok {
 		return true
 	}
-	b, ok := o.newBundle(to, pair, p)
+	b, ok := o.newBundle(to, c)
 	if !ok {
 		return false
 	}
-	plain, ok := wire.AppendFrame(b.plain, packet, p.limit)
+	plain, ok := wire.AppendFrame(b.plain, packet, c.path.limit)
 	if !ok {
 		return false
 	}
@@ -113,55 +138,135 @@ func (o *output) bundleOf(to *remote) *bundle {
 	return nil
 }
 
-func (o *output) newBundle(to *remote, pair *session.Keypair, p *path) (bundle, bool) {
-	need := wire.DataHeaderLen + p.limit + wire.TagLen
-	if o.used+need > len(o.arena) {
-		o.flush()
-	}
-	if need > len(o.arena) {
+func (o *output) newBundle(to *remote, c course) (bundle, bool) {
+	if !o.room(c.head() + c.path.limit + c.tail()) {
 		return bundle{}, false
 	}
 	start := o.used
-	o.used += need
-	at := start + wire.DataHeaderLen
-	return bundle{to: to, pair: pair, path: p, start: start, plain: o.arena[at:at:o.used]}, true
+	o.used += c.head() + c.path.limit + c.tail()
+	at := start + c.head()
+	return bundle{to: to, c: c, start: start, plain: o.arena[at:at:o.used]}, true
 }
 
-// plain sends one plaintext that is no frame: a heartbeat or a keepalive.
-func (o *output) plain(to *remote, plaintext []byte) {
-	pair, p := o.route(to)
-	if pair == nil {
-		return
-	}
-	need := wire.DataHeaderLen + len(plaintext) + wire.TagLen
-	if o.used+need > len(o.arena) {
+// room makes sure that the arena has n free bytes.
+func (o *output) room(n int) bool {
+	if o.used+n > len(o.arena) {
 		o.flush()
 	}
-	msg, err := pair.Seal(o.arena[o.used:o.used:o.used+need], plaintext)
+	return n <= len(o.arena)
+}
+
+// put seals a plaintext at the end of the arena and sends it.
+func (o *output) put(c *course, plaintext []byte) bool {
+	if !o.room(c.head() + len(plaintext) + c.tail()) {
+		o.dp.counters.add(dropTooBig, 1)
+		return false
+	}
+	start := o.used
+	end, ok := o.sealAt(c, start, plaintext)
+	if ok {
+		o.used = end
+		o.emit(c.hop, start, end)
+	}
+	return ok
+}
+
+// sealAt writes the message of a plaintext into the arena from start on, once
+// more sealed if it goes to a relay. The plaintext may lie where its ciphertext
+// goes.
+func (o *output) sealAt(c *course, start int, plaintext []byte) (end int, ok bool) {
+	at := start + c.head() - wire.DataHeaderLen
+	msg, err := c.pair.Seal(o.arena[at:at:at+wire.DataOverhead+len(plaintext)], plaintext)
+	end = at + len(msg)
+	if err == nil && c.outer != nil {
+		body := o.arena[start+wire.DataHeaderLen : end]
+		head := wire.Relay{Hops: relayHops, Dst: c.dst, Src: o.dp.self}
+		head.Put(body)
+		msg, err = c.outer.Seal(o.arena[start:start:end+wire.TagLen], body)
+		end = start + len(msg)
+	}
 	if err != nil {
 		o.dp.counters.add(dropSeal, 1)
-		offer(o.dp.wants, to.port)
-		return
+		return start, false
 	}
-	o.used += need
-	o.sender(p).Add(p.addr, msg, len(msg))
+	return end, true
 }
 
-// raw sends a handshake message, which is sealed already.
-func (o *output) raw(to netip.AddrPort, msg []byte) {
-	s := o.senders[0]
-	if to.Addr().Is6() {
-		s = o.senders[1]
+// plain sends one plaintext that is no frame: a keepalive.
+func (o *output) plain(to *remote, plaintext []byte) {
+	if c, ok := o.route(to); ok {
+		o.put(&c, plaintext)
 	}
-	if s == nil {
+}
+
+// over sends one plaintext by a certain path.
+func (o *output) over(to *remote, p *path, plaintext []byte) {
+	if c, ok := o.along(to, p); ok {
+		o.put(&c, plaintext)
+	}
+}
+
+// overLink sends one plaintext to a neighbour that is to pass it on, or has to
+// have it from us.
+func (o *output) overLink(to *remote, plaintext []byte) {
+	hop := to.link.Load()
+	if hop == nil || len(plaintext) > hop.limit {
+		o.dp.counters.add(dropRelayLink, 1)
 		return
 	}
-	if o.used+len(msg) > len(o.arena) {
-		o.flush()
+	o.over(to, hop, plaintext)
+}
+
+// answer sends one plaintext to where a message came from.
+func (o *output) answer(to *remote, from netip.AddrPort, plaintext []byte) {
+	p := to.path.Load()
+	switch way := wayOf(from); {
+	case way.Kind == peer.WayStream:
+		p = newStreamPath(connOf(from), streamMTU)
+	case way.Kind == peer.WayRelay:
+		hop := to.hop.Load()
+		if hop == nil {
+			o.dp.counters.add(dropNoPath, 1)
+			return
+		}
+		p = newRelayPath(hop, defaultUnderlayMTU)
+	case p == nil || p.way != way:
+		p = newPath(from, defaultUnderlayMTU)
 	}
-	kept := o.arena[o.used : o.used+copy(o.arena[o.used:], msg)]
-	o.used += len(kept)
-	s.Add(to, kept, len(kept))
+	o.over(to, p, plaintext)
+}
+
+// raw sends a handshake message, which is sealed already, to an address or an
+// origin.
+func (o *output) raw(to netip.AddrPort, msg []byte) {
+	switch way := wayOf(to); {
+	case way.Kind == peer.WayStream:
+		o.dp.stream(connOf(to), msg)
+	case way.Kind == peer.WayRelay:
+		o.relayRaw(nameBehind(to), msg)
+	default:
+		hop := newPath(to, defaultUnderlayMTU)
+		if o.sender(hop) == nil || !o.room(len(msg)) {
+			return
+		}
+		start := o.used
+		o.used += copy(o.arena[start:], msg)
+		o.emit(hop, start, o.used)
+	}
+}
+
+// relayRaw sends a message by a relay that may lead to the peer.
+func (o *output) relayRaw(dst peer.Name, msg []byte) {
+	to := o.dp.table.Load().names[dst]
+	if to == nil || to.hop.Load() == nil {
+		o.dp.counters.add(dropNoPath, 1)
+		return
+	}
+	head := wire.Relay{Hops: relayHops, Dst: dst, Src: o.dp.self}
+	o.scratch = append(o.scratch[:0], make([]byte, wire.RelayLen)...)
+	head.Put(o.scratch)
+	o.scratch = append(o.scratch, msg...)
+	o.overLink(to.hop.Load(), o.scratch)
 }
 
 // cut sends a super-frame, or a packet that does not fit one datagram. The
@@ -170,60 +275,56 @@ func (o *output) cut(to *remote, buf []byte) {
 	if b := o.bundleOf(to); b != nil {
 		o.seal(b) // frames keep their order
 	}
-	pair, p := o.route(to)
-	if pair == nil {
+	c, ok := o.route(to)
+	if !ok {
 		return
 	}
-	if fault := o.cutter.Start(buf, p.limit); fault != wire.FaultNone {
+	if fault := o.cutter.Start(buf, c.path.limit); fault != wire.FaultNone {
 		o.dp.counters.fault(fault)
 		return
 	}
-	run := run{out: o, path: p, start: o.used}
 	for plain, ok := o.cutter.Next(); ok; plain, ok = o.cutter.Next() {
-		need := wire.DataHeaderLen + len(plain) + wire.TagLen
-		if o.used+need > len(o.arena) {
-			run.end()
-			o.flush()
-			run.start = o.used
-		}
-		if run.stride != 0 && need > run.stride {
-			run.end()
-		}
-		msg, err := pair.Seal(o.arena[o.used:o.used:o.used+need], plain)
-		if err != nil {
-			o.dp.counters.add(dropSeal, 1)
+		if !o.put(&c, plain) {
 			offer(o.dp.wants, to.port)
 			break
 		}
-		o.used += len(msg)
-		run.add(len(msg))
 	}
-	run.end()
 }
 
 // run is a row of equally long datagrams to one path; only the last may be
 // shorter, as UDP_SEGMENT asks (udp(7)).
 type run struct {
-	out    *output
-	path   *path
-	start  int
-	stride int
+	hop        *path
+	start, end int // in the arena
+	stride     int // bytes of each datagram
+	full       bool
 }
 
-func (r *run) add(length int) {
-	if r.stride == 0 {
-		r.stride = length
+// emit sends arena[start:end] as one datagram, in a row with those before it if
+// it can be.
+func (o *output) emit(hop *path, start, end int) {
+	r, n := &o.run, end-start
+	if r.hop == hop && r.end == start && n <= r.stride && !r.full {
+		r.end, r.full = end, n < r.stride
+		return
 	}
-	if length < r.stride {
-		r.end()
-	}
+	o.endRun()
+	o.run = run{hop: hop, start: start, end: end, stride: n}
 }
 
-func (r *run) end() {
-	if r.out.used > r.start {
-		r.out.sender(r.path).Add(r.path.addr, r.out.arena[r.start:r.out.used], r.stride)
+// endRun hands the row to the kernel's queue.
+func (o *output) endRun() {
+	r := &o.run
+	switch {
+	case r.hop == nil:
+	case r.hop.way.Kind == peer.WayStream:
+		for at := r.start; at < r.end; at += r.stride {
+			o.dp.stream(r.hop.conn, o.arena[at:min(at+r.stride, r.end)])
+		}
+	default:
+		o.sender(r.hop).Add(r.hop.way.Addr, o.arena[r.start:r.end], r.stride)
 	}
-	r.start, r.stride = r.out.used, 0
+	o.run = run{}
 }
 
 // seal finishes a bundle where it lies.
@@ -233,14 +334,12 @@ func (o *output) seal(b *bundle) {
 	}
 	port := b.to.port
 	b.to, o.slot[port] = nil, 0
-	end := b.start + wire.DataHeaderLen + len(b.plain) + wire.TagLen
-	msg, err := b.pair.Seal(o.arena[b.start:b.start:end], b.plain)
-	if err != nil {
-		o.dp.counters.add(dropSeal, 1)
+	end, ok := o.sealAt(&b.c, b.start, b.plain)
+	if !ok {
 		offer(o.dp.wants, port)
 		return
 	}
-	o.sender(b.path).Add(b.path.addr, msg, len(msg))
+	o.emit(b.c.hop, b.start, end)
 }
 
 // flush seals what is open and hands everything to the kernel. Afterwards the
@@ -249,6 +348,7 @@ func (o *output) flush() {
 	for i := range o.open {
 		o.seal(&o.open[i])
 	}
+	o.endRun()
 	o.open = o.open[:0]
 	o.used = 0
 	for _, s := range o.senders {

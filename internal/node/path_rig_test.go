@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
@@ -138,8 +139,8 @@ func (r *pathRig) greet() {
 
 // meet makes n the host's only peer.
 func (h *host) meet(n neighbour) {
-	h.sessions.want([]neighbour{n})
-	h.sessions.sync(h.sessions.now())
+	h.sessions.want(wish{peers: []neighbour{n}})
+	h.sessions.sync(context.Background(), h.sessions.now())
 	h.sessions.out.flush()
 }
 

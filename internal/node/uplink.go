@@ -1,6 +1,8 @@
 package node
 
 import (
+	"slices"
+
 	"weave/peer/wire"
 	"weave/stack"
 )
@@ -20,12 +22,13 @@ type uplink struct {
 	out   *output
 	buf   []byte
 	copy  []byte // of a packet that goes to several peers and would be cut in place
+	plain []byte // of a flood
 }
 
 func newUplink(dp *dataplane, q tapQueue, socks socketPair, number uint8) *uplink {
 	return &uplink{
 		dp: dp, queue: q, out: newOutput(dp, socks, bulkArena, number),
-		buf: make([]byte, packetBuffer), copy: make([]byte, packetBuffer),
+		buf: make([]byte, packetBuffer), copy: make([]byte, packetBuffer), plain: make([]byte, floodLimit),
 	}
 }
 
@@ -73,6 +76,9 @@ func (u *uplink) forward(n int) {
 
 // replicate sends one packet to every remote port of a set.
 func (u *uplink) replicate(t *table, ports *stack.PortSet, buf []byte) {
+	if t.sparse && t.everybody(ports) && u.flood(t, buf[wire.Headroom:]) {
+		return
+	}
 	for _, p := range ports.Remote() {
 		to := t.remote(p)
 		if to == nil {
@@ -87,8 +93,22 @@ func (u *uplink) replicate(t *table, ports *stack.PortSet, buf []byte) {
 func (u *uplink) send(to *remote, buf []byte) {
 	packet := buf[wire.Headroom:]
 	to.sent.add(len(packet) - wire.VnetLen)
+	if to.keys.Sending() == nil {
+		u.stage(to, packet)
+		return
+	}
 	if !wire.IsSuper(packet) && u.out.frame(to, packet) {
 		return
 	}
 	u.out.cut(to, buf)
+}
+
+// stage gives a frame for a peer without a session to the session loop, which
+// sends it when there is one. That copies, which is fine: it is once per peer.
+func (u *uplink) stage(to *remote, packet []byte) {
+	select {
+	case u.dp.stagings <- staged{port: to.port, packet: slices.Clone(packet)}:
+	default:
+		u.dp.counters.add(dropNoSession, 1)
+	}
 }

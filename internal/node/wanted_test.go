@@ -1,44 +1,50 @@
 package node
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"weave/peer"
 )
 
-// Data sessions are wanted with neighbours, and in a sparse network with everybody whose address is known.
+// Every reachable peer is wanted; in a sparse network those without a connection only when there is something for them.
 func TestWantedSessions(t *testing.T) {
+	m := peer.NewMesh(peer.Config{
+		Identity: peer.IdentityFromSeed([32]byte{1}), Name: peer.Name{2, 5: 1}, UID: 1, Port: 6783, Rand: rand.NewPCG(1, 1),
+	})
+	v := *m.Step(time.Now(), peer.Tick{}).Publish
 	name := func(n byte) peer.Name { return peer.Name{2, 0, 0, 0, 0, n} }
 	known := func(n byte, addresses ...string) *peer.PeerView {
 		return &peer.PeerView{Name: name(n), X25519: [32]byte{n}, Addresses: addresses, Capabilities: peer.CapAES}
 	}
 	self := known(1)
-	v := &peer.View{
-		Self:  *self,
-		Peers: []*peer.PeerView{self, known(2, "10.0.0.2:6783"), known(3, "10.0.0.3:6783"), known(4)},
-		Neighbours: []peer.Neighbour{{
-			Name: name(2), X25519: [32]byte{2}, Candidates: []netip.AddrPort{netip.MustParseAddrPort("10.9.9.9:6783")},
-		}},
-	}
-	for _, c := range []struct {
-		sparse bool
-		want   []byte
-	}{{false, []byte{2}}, {true, []byte{2, 3}}} {
-		v.Sparse = c.sparse
+	v.Self = *self
+	v.Peers = []*peer.PeerView{self, known(2, "10.0.0.2:6783"), known(3, "10.0.0.3:6783"), known(4)}
+	v.Neighbours = []peer.Neighbour{{
+		Name: name(2), X25519: [32]byte{2}, Conn: 7, Candidates: []netip.AddrPort{netip.MustParseAddrPort("10.9.9.9:6783")},
+	}}
+	for _, sparse := range []bool{false, true} {
+		v.Sparse = sparse
+		w := wantedSessions(&v)
 		var got []byte
-		for _, n := range wantedSessions(v) {
+		for _, n := range w.peers {
 			got = append(got, n.key[0])
-			if n.aes != (n.key[0] == 3) {
-				t.Errorf("peer %d: aes %v", n.key[0], n.aes)
+			linked := n.key[0] == 2
+			if n.aes == linked || n.distant != (sparse && !linked) || (n.conn == 7) != linked {
+				t.Errorf("sparse %v: %+v", sparse, n)
 			}
-			if n.key[0] == 2 && n.candidates[0].Addr().String() != "10.9.9.9" {
+			if linked && n.candidates[0].Addr().String() != "10.9.9.9" {
 				t.Errorf("a neighbour's candidates became %v", n.candidates)
 			}
+			if want := !sparse && n.key[0] == 3; !linked && (len(n.candidates) == 1) != want {
+				t.Errorf("sparse %v: candidates of %d are %v", sparse, n.key[0], n.candidates)
+			}
 		}
-		if !slices.Equal(got, c.want) {
-			t.Errorf("sparse %v: sessions with %v, want %v", c.sparse, got, c.want)
+		if !slices.Equal(got, []byte{2, 3, 4}) || w.sparse != sparse {
+			t.Errorf("sparse %v: sessions with %v", sparse, got)
 		}
 	}
 }

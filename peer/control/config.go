@@ -19,6 +19,9 @@ type Config struct {
 	Source   netip.Addr // local address of outgoing connections; zero: the kernel's choice
 	Resolver Resolver   // nil: net.DefaultResolver
 	Log      *slog.Logger
+	// Data takes the messages of data sessions, on the goroutine that reads the
+	// connection: it must not block. nil: they are dropped.
+	Data func(Data)
 
 	MinVersion, MaxVersion uint8 // protocol versions offered; 0: ProtocolMin, ProtocolMax
 	Limits                 Limits
@@ -39,6 +42,7 @@ type Limits struct {
 	Write     time.Duration // 10 s: for the kernel to take what we write
 	Goodbye   time.Duration // 1 s: from Close to the end of the connection
 	Queue     int           // 8 MiB: waiting bytes per connection
+	Data      int           // 256 KiB: of these, messages of data sessions; more are dropped
 	HalfOpen  int           // 64: incoming handshakes at a time
 	Burst     int           // 20: connections accepted at once
 	Interval  time.Duration // 50 ms: between two accepts after that
@@ -53,6 +57,7 @@ func (l Limits) withDefaults() Limits {
 	orElse(&l.Write, 10*time.Second)
 	orElse(&l.Goodbye, time.Second)
 	orElse(&l.Queue, 8<<20)
+	orElse(&l.Data, 256<<10)
 	orElse(&l.HalfOpen, 64)
 	orElse(&l.Burst, 20)
 	orElse(&l.Interval, 50*time.Millisecond)

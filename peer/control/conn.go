@@ -85,6 +85,17 @@ func (c *Conn) Send(m *wire.Control) {
 	c.poke()
 }
 
+// sendData queues a message of a data session, unless too much of these wait.
+func (c *Conn) sendData(message []byte) bool {
+	c.mu.Lock()
+	ok := !c.closing && c.pending.addData(message, c.tr.limits.Data)
+	c.mu.Unlock()
+	if ok {
+		c.poke()
+	}
+	return ok
+}
+
 // Close sends what waits and a Goodbye, then closes; it takes at most
 // Limits.Goodbye. Only the first reason counts.
 func (c *Conn) Close(reason string) {
@@ -154,6 +165,12 @@ func (c *Conn) read() error {
 			continue
 		}
 		if m.GetHeartbeat() != nil || c.isClosing() {
+			continue
+		}
+		if d := m.GetData(); d != nil {
+			if c.tr.cfg.Data != nil {
+				c.tr.cfg.Data(Data{Conn: c, Message: d.GetMessage()})
+			}
 			continue
 		}
 		c.tr.emit(Message{Conn: c, Message: m})

@@ -23,6 +23,13 @@ type Message struct {
 	Message *wire.Control // the receiver's to keep
 }
 
+// Data is a message of a data session that came inside a connection. It is not
+// an Event: Config.Data takes it.
+type Data struct {
+	Conn    *Conn
+	Message []byte // the receiver's to keep
+}
+
 // Down is the end of a connection. Err is never nil: a *ClosedError after our
 // own Close, a *GoodbyeError after the other's, else what broke.
 type Down struct {

@@ -1,6 +1,8 @@
 package control
 
 import (
+	"bytes"
+
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
@@ -15,6 +17,7 @@ import (
 //	Want                   the union of names
 //	Digest                 the last
 //	Heartbeat              one
+//	Data                   up to Limits.Data bytes, in order, last to leave
 //
 // They leave in this order, which no receiver depends on: each kind says what
 // holds whatever came before. pending is plain data; its owner holds a lock.
@@ -26,8 +29,10 @@ type pending struct {
 	names   [][]byte // of wants, oldest first
 	digest  *wire.Control
 	beat    bool
-	bytes   int // about what it will take on the wire
-	merged  int // messages and records that were replaced, not sent
+	data    [][]byte // messages of data sessions, oldest first
+	waiting int      // bytes of data
+	bytes   int      // about what it will take on the wire
+	merged  int      // messages and records that were replaced, not sent
 }
 
 // recordKey says whose record it is: two peers that claim one name are kept
@@ -80,6 +85,28 @@ func (p *pending) add(m *wire.Control) {
 	default:
 		p.keep(m)
 	}
+}
+
+// addData takes a copy of a message of a data session if the room is enough.
+func (p *pending) addData(message []byte, room int) bool {
+	if p.waiting+len(message)+overhead > room {
+		return false
+	}
+	p.data = append(p.data, bytes.Clone(message))
+	p.waiting += len(message) + overhead
+	return true
+}
+
+// nextData takes the oldest message of a data session.
+func (p *pending) nextData() *wire.Control {
+	message := p.data[0]
+	p.data[0] = nil
+	p.data = p.data[1:]
+	p.waiting -= len(message) + overhead
+	if len(p.data) == 0 {
+		p.data = nil
+	}
+	return &wire.Control{Kind: &wire.Control_Data{Data: &wire.Data{Message: message}}}
 }
 
 func (p *pending) keep(m *wire.Control) {
@@ -150,6 +177,8 @@ func (p *pending) next() *wire.Control {
 	case p.beat:
 		p.beat = false
 		return heartbeat()
+	case len(p.data) > 0:
+		return p.nextData()
 	}
 	return nil
 }

@@ -141,6 +141,14 @@ func (t *Transport) Send(id uint64, m *wire.Control) {
 	}
 }
 
+// SendData queues a message of a data session on a connection, and copies it.
+// false: there is no such connection, or too many wait; the message is dropped,
+// as a datagram may be.
+func (t *Transport) SendData(id uint64, message []byte) bool {
+	c := t.conn(id)
+	return c != nil && c.sendData(message)
+}
+
 // Close closes a connection; an unknown id is ignored. See Conn.Close.
 func (t *Transport) Close(id uint64, reason string) {
 	if c := t.conn(id); c != nil {

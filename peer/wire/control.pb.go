@@ -42,6 +42,7 @@ type Control struct {
 	//	*Control_Prune
 	//	*Control_Need
 	//	*Control_Tell
+	//	*Control_Data
 	Kind          isControl_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -201,6 +202,15 @@ func (x *Control) GetTell() *Tell {
 	return nil
 }
 
+func (x *Control) GetData() *Data {
+	if x != nil {
+		if x, ok := x.Kind.(*Control_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
 type isControl_Kind interface {
 	isControl_Kind()
 }
@@ -257,6 +267,10 @@ type Control_Tell struct {
 	Tell *Tell `protobuf:"bytes,13,opt,name=tell,proto3,oneof"`
 }
 
+type Control_Data struct {
+	Data *Data `protobuf:"bytes,14,opt,name=data,proto3,oneof"`
+}
+
 func (*Control_Hello) isControl_Kind() {}
 
 func (*Control_Records) isControl_Kind() {}
@@ -282,6 +296,8 @@ func (*Control_Prune) isControl_Kind() {}
 func (*Control_Need) isControl_Kind() {}
 
 func (*Control_Tell) isControl_Kind() {}
+
+func (*Control_Data) isControl_Kind() {}
 
 // Hello is the first message in each direction.
 type Hello struct {
@@ -523,6 +539,8 @@ type Link struct {
 	Established   bool                   `protobuf:"varint,3,opt,name=established,proto3" json:"established,omitempty"`              // data heartbeats answered
 	RttMicros     uint32                 `protobuf:"varint,4,opt,name=rtt_micros,json=rttMicros,proto3" json:"rtt_micros,omitempty"` // round-trip time of the data path, microseconds
 	Address       string                 `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`                       // remote address of the control connection, "ip:port"
+	Observed      string                 `protobuf:"bytes,6,opt,name=observed,proto3" json:"observed,omitempty"`                     // where the data path reaches the peer, "ip:port", if that is none of the addresses it tells
+	Stream        bool                   `protobuf:"varint,7,opt,name=stream,proto3" json:"stream,omitempty"`                        // the data path runs inside the control connection
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -590,6 +608,20 @@ func (x *Link) GetAddress() string {
 		return x.Address
 	}
 	return ""
+}
+
+func (x *Link) GetObserved() string {
+	if x != nil {
+		return x.Observed
+	}
+	return ""
+}
+
+func (x *Link) GetStream() bool {
+	if x != nil {
+		return x.Stream
+	}
+	return false
 }
 
 // Records carries new or requested records.
@@ -1268,6 +1300,52 @@ func (x *Letter) GetData() []byte {
 	return nil
 }
 
+// Data is a message of a data session between the two ends, for want of UDP. It
+// is handed over as a datagram would be: it may be dropped at either end.
+type Data struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Message       []byte                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Data) Reset() {
+	*x = Data{}
+	mi := &file_peer_wire_control_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Data) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Data) ProtoMessage() {}
+
+func (x *Data) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_wire_control_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Data.ProtoReflect.Descriptor instead.
+func (*Data) Descriptor() ([]byte, []int) {
+	return file_peer_wire_control_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Data) GetMessage() []byte {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
 type Digest_Entry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1279,7 +1357,7 @@ type Digest_Entry struct {
 
 func (x *Digest_Entry) Reset() {
 	*x = Digest_Entry{}
-	mi := &file_peer_wire_control_proto_msgTypes[18]
+	mi := &file_peer_wire_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1291,7 +1369,7 @@ func (x *Digest_Entry) String() string {
 func (*Digest_Entry) ProtoMessage() {}
 
 func (x *Digest_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_wire_control_proto_msgTypes[18]
+	mi := &file_peer_wire_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1332,7 +1410,7 @@ var File_peer_wire_control_proto protoreflect.FileDescriptor
 
 const file_peer_wire_control_proto_rawDesc = "" +
 	"\n" +
-	"\x17peer/wire/control.proto\x12\x10weave.control.v1\"\xac\x05\n" +
+	"\x17peer/wire/control.proto\x12\x10weave.control.v1\"\xda\x05\n" +
 	"\aControl\x12/\n" +
 	"\x05hello\x18\x01 \x01(\v2\x17.weave.control.v1.HelloH\x00R\x05hello\x125\n" +
 	"\arecords\x18\x02 \x01(\v2\x19.weave.control.v1.RecordsH\x00R\arecords\x122\n" +
@@ -1347,7 +1425,8 @@ const file_peer_wire_control_proto_rawDesc = "" +
 	" \x01(\v2\x17.weave.control.v1.GraftH\x00R\x05graft\x12/\n" +
 	"\x05prune\x18\v \x01(\v2\x17.weave.control.v1.PruneH\x00R\x05prune\x12,\n" +
 	"\x04need\x18\f \x01(\v2\x16.weave.control.v1.NeedH\x00R\x04need\x12,\n" +
-	"\x04tell\x18\r \x01(\v2\x16.weave.control.v1.TellH\x00R\x04tellB\x06\n" +
+	"\x04tell\x18\r \x01(\v2\x16.weave.control.v1.TellH\x00R\x04tell\x12,\n" +
+	"\x04data\x18\x0e \x01(\v2\x16.weave.control.v1.DataH\x00R\x04dataB\x06\n" +
 	"\x04kind\"\x9d\x01\n" +
 	"\x05Hello\x12\x1f\n" +
 	"\vmin_version\x18\x01 \x01(\rR\n" +
@@ -1368,14 +1447,16 @@ const file_peer_wire_control_proto_rawDesc = "" +
 	"\taddresses\x18\x06 \x03(\tR\taddresses\x12,\n" +
 	"\x05links\x18\a \x03(\v2\x16.weave.control.v1.LinkR\x05links\x12\"\n" +
 	"\fcapabilities\x18\b \x01(\x04R\fcapabilities\x12\x12\n" +
-	"\x04port\x18\t \x01(\rR\x04port\"\x91\x01\n" +
+	"\x04port\x18\t \x01(\rR\x04port\"\xc5\x01\n" +
 	"\x04Link\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\fR\x04peer\x12\x1a\n" +
 	"\boutbound\x18\x02 \x01(\bR\boutbound\x12 \n" +
 	"\vestablished\x18\x03 \x01(\bR\vestablished\x12\x1d\n" +
 	"\n" +
 	"rtt_micros\x18\x04 \x01(\rR\trttMicros\x12\x18\n" +
-	"\aaddress\x18\x05 \x01(\tR\aaddress\"C\n" +
+	"\aaddress\x18\x05 \x01(\tR\aaddress\x12\x1a\n" +
+	"\bobserved\x18\x06 \x01(\tR\bobserved\x12\x16\n" +
+	"\x06stream\x18\a \x01(\bR\x06stream\"C\n" +
 	"\aRecords\x128\n" +
 	"\arecords\x18\x01 \x03(\v2\x1e.weave.control.v1.SignedRecordR\arecords\"\x8b\x01\n" +
 	"\x06Digest\x128\n" +
@@ -1416,7 +1497,9 @@ const file_peer_wire_control_proto_rawDesc = "" +
 	"\x03uid\x18\x03 \x01(\x06R\x03uid\x12\x10\n" +
 	"\x03seq\x18\x04 \x01(\x04R\x03seq\x12\x0e\n" +
 	"\x02to\x18\x05 \x01(\fR\x02to\x12\x12\n" +
-	"\x04data\x18\x06 \x01(\fR\x04dataB\x11Z\x0fweave/peer/wireb\x06proto3"
+	"\x04data\x18\x06 \x01(\fR\x04data\" \n" +
+	"\x04Data\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\fR\amessageB\x11Z\x0fweave/peer/wireb\x06proto3"
 
 var (
 	file_peer_wire_control_proto_rawDescOnce sync.Once
@@ -1430,7 +1513,7 @@ func file_peer_wire_control_proto_rawDescGZIP() []byte {
 	return file_peer_wire_control_proto_rawDescData
 }
 
-var file_peer_wire_control_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_peer_wire_control_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_peer_wire_control_proto_goTypes = []any{
 	(*Control)(nil),      // 0: weave.control.v1.Control
 	(*Hello)(nil),        // 1: weave.control.v1.Hello
@@ -1450,7 +1533,8 @@ var file_peer_wire_control_proto_goTypes = []any{
 	(*Need)(nil),         // 15: weave.control.v1.Need
 	(*Tell)(nil),         // 16: weave.control.v1.Tell
 	(*Letter)(nil),       // 17: weave.control.v1.Letter
-	(*Digest_Entry)(nil), // 18: weave.control.v1.Digest.Entry
+	(*Data)(nil),         // 18: weave.control.v1.Data
+	(*Digest_Entry)(nil), // 19: weave.control.v1.Digest.Entry
 }
 var file_peer_wire_control_proto_depIdxs = []int32{
 	1,  // 0: weave.control.v1.Control.hello:type_name -> weave.control.v1.Hello
@@ -1466,17 +1550,18 @@ var file_peer_wire_control_proto_depIdxs = []int32{
 	14, // 10: weave.control.v1.Control.prune:type_name -> weave.control.v1.Prune
 	15, // 11: weave.control.v1.Control.need:type_name -> weave.control.v1.Need
 	16, // 12: weave.control.v1.Control.tell:type_name -> weave.control.v1.Tell
-	2,  // 13: weave.control.v1.Hello.record:type_name -> weave.control.v1.SignedRecord
-	4,  // 14: weave.control.v1.Record.links:type_name -> weave.control.v1.Link
-	2,  // 15: weave.control.v1.Records.records:type_name -> weave.control.v1.SignedRecord
-	18, // 16: weave.control.v1.Digest.entries:type_name -> weave.control.v1.Digest.Entry
-	18, // 17: weave.control.v1.Part.entries:type_name -> weave.control.v1.Digest.Entry
-	18, // 18: weave.control.v1.Announce.entries:type_name -> weave.control.v1.Digest.Entry
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	18, // 13: weave.control.v1.Control.data:type_name -> weave.control.v1.Data
+	2,  // 14: weave.control.v1.Hello.record:type_name -> weave.control.v1.SignedRecord
+	4,  // 15: weave.control.v1.Record.links:type_name -> weave.control.v1.Link
+	2,  // 16: weave.control.v1.Records.records:type_name -> weave.control.v1.SignedRecord
+	19, // 17: weave.control.v1.Digest.entries:type_name -> weave.control.v1.Digest.Entry
+	19, // 18: weave.control.v1.Part.entries:type_name -> weave.control.v1.Digest.Entry
+	19, // 19: weave.control.v1.Announce.entries:type_name -> weave.control.v1.Digest.Entry
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_peer_wire_control_proto_init() }
@@ -1498,6 +1583,7 @@ func file_peer_wire_control_proto_init() {
 		(*Control_Prune)(nil),
 		(*Control_Need)(nil),
 		(*Control_Tell)(nil),
+		(*Control_Data)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1505,7 +1591,7 @@ func file_peer_wire_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_wire_control_proto_rawDesc), len(file_peer_wire_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -43,7 +43,18 @@ type Kind uint8
 //	+------+-------+------+-----------+- - - - - - -
 //	flags: bit 0 this answers a heartbeat; seq and timestamp are then those of the question
 //
-//	RELAY (5) is reserved.
+//	RELAY       alone in its plaintext
+//	 0      1      2..7          8..13    14..
+//	+------+------+-------------+--------+----------------------------------------+
+//	| 5    | hops | destination | source | a message of their session, type 1 to 4|
+//	+------+------+-------------+--------+----------------------------------------+
+//	names of peers; hops: how many more may pass it on
+//
+//	FLOOD       alone in its plaintext
+//	 0      1      2..7     8..11   12..
+//	+------+------+--------+-------+----------------------+
+//	| 6    | hops | source | seq   | FRAMEs, back to back |
+//	+------+------+--------+-------+----------------------+
 const (
 	KindEnd Kind = iota
 	KindFrame
@@ -51,6 +62,7 @@ const (
 	KindFragment
 	KindHeartbeat
 	KindRelay
+	KindFlood
 )
 
 const (

@@ -1,0 +1,74 @@
+package node
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"weave/peer"
+	"weave/peer/wire"
+)
+
+// reportInterval is how old what users see of paths may be.
+const reportInterval = time.Second
+
+// pathReports describes the paths to all peers that there is a session with, or
+// that one is sought with. It is immutable.
+type pathReports map[peer.Name]pathReport
+
+// pathReport is the path to one peer as users see it.
+type pathReport struct {
+	kind peer.WayKind   // 0: there is none
+	addr netip.AddrPort // of a direct one
+	via  peer.Name      // of a relayed one
+	rtt  time.Duration
+	loss float64 // 0 to 1
+	mtu  int     // of containers' packets that need not be cut, bytes
+	why  string  // there is no better path; "" where this is the best kind
+}
+
+// show publishes what users may ask for.
+func (l *sessionLoop) show() {
+	out := make(pathReports)
+	for _, p := range l.book.peers {
+		if p.gone.IsZero() && (!p.wish.distant || !p.paths.Best().IsZero()) {
+			out[p.name] = p.report()
+		}
+	}
+	l.reports.Store(&out)
+}
+
+func (p *peerState) report() pathReport {
+	at := p.path.Load()
+	if at == nil {
+		return pathReport{why: p.silence()}
+	}
+	r, _ := p.paths.Report(at.way)
+	out := pathReport{kind: at.way.Kind, addr: at.way.Addr, rtt: r.RTT, loss: r.Loss, mtu: at.limit - wire.FrameOverhead}
+	if at.via != nil {
+		out.via = at.via.name
+	}
+	if at.way.Kind != peer.WayDirect {
+		out.why = p.silence()
+	}
+	return out
+}
+
+// silence says why no direct path is in use.
+func (p *peerState) silence() string {
+	switch known, up := p.paths.Tried(); {
+	case up > 0:
+		return "the direct way is slower"
+	case known == 0:
+		return "no address known"
+	default:
+		return fmt.Sprintf("no answer by UDP at %d %s", known, plural(known, "address", "addresses"))
+	}
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}
