@@ -44,9 +44,9 @@ func TestStatusTexts(t *testing.T) {
 				`     Encryption: `+c.encryption+`\n  PeerDiscovery: enabled\n        Targets: 1\n    Connections: 1 \(1 established\)\n`+
 				`          Peers: 2 \(with 2 established connections\)\n TrustedSubnets: none\n\n$`)
 			matches(t, h2, []string{"connections"}, `^-> 10\.99\.0\.1:6783        established `+c.info+`(fastdp|sleeve) `+
-				regexp.QuoteMeta(n1)+` `+c.attrs+`mtu=\d+\n$`)
+				regexp.QuoteMeta(n1)+` `+c.attrs+`mtu=\d+ direct 10\.99\.0\.\d:6783 rtt=\S+ms loss=0% mtu=\d+\n$`)
 			matches(t, h1, []string{"connections"}, `^<- 10\.99\.0\.2:\d+ +established `+c.info+`(fastdp|sleeve) `+
-				regexp.QuoteMeta(n2)+` `+c.attrs+`mtu=\d+\n$`)
+				regexp.QuoteMeta(n2)+` `+c.attrs+`mtu=\d+ direct 10\.99\.0\.\d:6783 rtt=\S+ms loss=0% mtu=\d+\n$`)
 			// each peer with its connections; both see both
 			one := regexp.QuoteMeta(n1) + `\n   <- 10\.99\.0\.2:\d+ +` + regexp.QuoteMeta(fmt.Sprintf("%-37s", n2)) + ` established\n`
 			two := regexp.QuoteMeta(n2) + `\n   -> 10\.99\.0\.1:6783        ` + regexp.QuoteMeta(fmt.Sprintf("%-37s", n1)) + ` established\n`

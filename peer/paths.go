@@ -50,12 +50,12 @@ const (
 	beatSpare = 15 * time.Second
 	// A way that answered nothing to this many heartbeats in a row, and at least
 	// for lostAfter, is down. Where loss was measured it may take more of them.
-	lostBeats    = 4
+	lostBeats    = 3
 	lostBeatsMax = 12
-	lostAfter    = 1800 * time.Millisecond
+	lostAfter    = 1400 * time.Millisecond
 	// lostHeard is that time while the peer's own messages still come this way:
 	// under load answers are late.
-	lostHeard = 8 * time.Second
+	lostHeard = 4 * time.Second
 	// roamAfter is how long the way in use must be silent before an address that
 	// the peer is heard from takes its place unmeasured.
 	roamAfter = time.Second
@@ -220,6 +220,9 @@ func (p *Paths) Answered(now time.Time, w Way, rtt time.Duration) {
 	}
 	s.rtt += (rtt - s.rtt) / 8 // smoothed as RFC 6298 does
 	s.rtt = max(s.rtt, time.Microsecond)
+	for range s.unanswered - 1 { // those before were lost
+		s.loss += (1 - s.loss) / 16
+	}
 	s.loss -= s.loss / 16
 	s.up, s.unanswered, s.answered = true, 0, now
 	p.settleBest()
@@ -230,9 +233,6 @@ func (p *Paths) Sent(now time.Time, w Way) {
 	s := p.get(w)
 	if s == nil {
 		return
-	}
-	if s.unanswered > 0 && s.up && now.Sub(s.sent) > 2*s.rtt {
-		s.loss += (1 - s.loss) / 16 // the one before had no answer
 	}
 	s.sent = now
 	s.unanswered++
@@ -303,24 +303,26 @@ func (s *wayState) score() time.Duration {
 	return s.rtt
 }
 
-// settleBest chooses the way that traffic takes.
+// settleBest chooses the way that traffic takes. While nothing works it stays
+// with the one that worked last: nothing is lost by trying.
 func (p *Paths) settleBest() {
+	held, at := p.get(p.best), slices.Index(p.ways, p.get(p.best))
+	if held == nil {
+		p.best = Way{}
+	}
 	var pick *wayState
-	for _, s := range p.ways {
-		if s.up && (pick == nil || s.beats(pick)) {
+	for i, s := range p.ways {
+		if s.up && s != held && (held == nil || !held.up || s.clearly(held, i < at)) && (pick == nil || s.beats(pick)) {
 			pick = s
 		}
 	}
-	held := p.get(p.best)
-	switch {
-	case pick == nil:
-		p.best = Way{}
-	case held == nil || !held.up || pick.clearly(held):
+	if pick != nil {
 		p.best = pick.way
 	}
 }
 
-// beats reports whether s is to be preferred if neither is in use.
+// beats reports whether s is to be preferred to o, which became known earlier, if
+// neither is in use. The mesh names the likeliest address first.
 func (s *wayState) beats(o *wayState) bool {
 	if (s.way.Kind == WayStream) != (o.way.Kind == WayStream) {
 		return o.way.Kind == WayStream
@@ -332,30 +334,28 @@ func (s *wayState) beats(o *wayState) bool {
 		}
 		return a <= b+slack(a)
 	}
-	return a < b
+	return a+slack(b) < b
 }
 
 // clearly reports whether s is so much better than o, which is in use, that
-// changing is worth it.
-func (s *wayState) clearly(o *wayState) bool {
-	if s == o || !s.beats(o) {
-		return false
+// changing is worth it. Of two addresses the one that was named first is returned
+// to when it is hardly slower.
+func (s *wayState) clearly(o *wayState, first bool) bool {
+	if s.way.Kind == WayDirect && o.way.Kind == WayDirect && first {
+		return s.rtt > 0 && s.rtt <= o.score()+slack(s.rtt)/2
 	}
-	if s.way.Kind != o.way.Kind && o.way.Kind != WayDirect {
-		return true // a way of more worth works again
-	}
-	return s.score()+slack(o.score()) < o.score()
+	return s.beats(o)
 }
 
 func slack(rtt time.Duration) time.Duration { return max(switchSlack, rtt/switchSlackPer) }
 
-// Best is the way that traffic takes; zero if none works.
+// Best is the way that traffic takes; zero if none ever worked.
 func (p *Paths) Best() Way { return p.best }
 
 // Link is the best way that needs no relay; zero if none works. Messages that a
 // neighbour is to pass on take it, and the mesh calls it a link.
 func (p *Paths) Link() Way {
-	if p.best.Kind == WayDirect {
+	if s := p.get(p.best); s != nil && s.up && s.way.Kind == WayDirect {
 		return p.best
 	}
 	var pick *wayState

@@ -51,13 +51,41 @@ func RenderTargets(r Report) string {
 }
 
 // RenderConnections makes the text of `weave status connections`. The separating space before the attributes stands
-// also when there are none, as it always has.
+// also when there are none, as it always has; what our own program adds stands behind them. Peers that no connection
+// leads to follow, with an arrow of their own.
 func RenderConnections(r Report) string {
 	var b strings.Builder
 	for _, c := range r.Router.Connections {
-		fmt.Fprintf(&b, "%s %-21s %-11s %s %s\n", arrow(c.Outbound), c.Address, c.State, c.Info, attributes(c.Attrs))
+		fmt.Fprintf(&b, "%s %-21s %-11s %s %s", arrow(c.Outbound), c.Address, c.State, c.Info, attributes(c.Attrs))
+		if c.Path != nil {
+			b.WriteString(" " + c.Path.text())
+		}
+		b.WriteByte('\n')
+	}
+	for _, p := range r.Router.Paths {
+		fmt.Fprintf(&b, "-- %-21s %-11s %s %s\n", "no connection", p.Kind, p.Name+"("+p.NickName+")", p.text())
 	}
 	return b.String()
+}
+
+// text describes a path on one line: which it is, how good, and why it is no better.
+func (p *Path) text() string {
+	var parts []string
+	switch {
+	case p.Address != "":
+		parts = append(parts, p.Kind+" "+p.Address)
+	case p.Via != "":
+		parts = append(parts, p.Kind+" via "+p.Via)
+	default:
+		parts = append(parts, p.Kind)
+	}
+	if p.RTT > 0 {
+		parts = append(parts, fmt.Sprintf("rtt=%.3gms loss=%.0f%% mtu=%d", p.RTT, p.Loss, p.MTU))
+	}
+	if p.Reason != "" {
+		parts = append(parts, "("+p.Reason+")")
+	}
+	return strings.Join(parts, " ")
 }
 
 // RenderPeers makes the text of `weave status peers`: each peer, and indented below it its connections.

@@ -35,6 +35,7 @@ type Mesh struct {
 	UnicastRoutes      []UnicastRoute
 	BroadcastRoutes    []BroadcastRoute
 	Connections        []Connection // the own peer's, in any state
+	Paths              []Path       // to peers that frames are exchanged with and no connection leads to
 	TerminationCount   int          // connections ended since the start
 	Targets            []string     // as the user typed them
 }
@@ -98,6 +99,20 @@ type Connection struct {
 	// try for others.
 	Info  string
 	Attrs map[string]any // "name" (the overlay), "mtu", "encrypted"; nil when there is no data path
+	Path  *Path          `json:",omitempty"` // of frames to the peer at the other end; nil unless the connection lives
+}
+
+// Path says how frames reach a peer.
+type Path struct {
+	Name     string // of the peer
+	NickName string
+	Kind     string  // "direct", "relayed", "tcp", or "none"
+	Address  string  // of a direct path, host:port
+	Via      string  // of a relayed path: the neighbour, name(nickname)
+	RTT      float64 // milliseconds; 0: not measured
+	Loss     float64 // percent of heartbeats
+	MTU      int     // of packets that need not be cut, bytes
+	Reason   string  // why there is no better one
 }
 
 // MAC is an entry of the switch's table.

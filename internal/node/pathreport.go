@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"weave/internal/api"
 	"weave/peer"
 	"weave/peer/wire"
 )
@@ -50,6 +51,21 @@ func (p *peerState) report() pathReport {
 	}
 	if at.way.Kind != peer.WayDirect {
 		out.why = p.silence()
+	}
+	return out
+}
+
+// show makes what the API tells.
+func (r pathReport) show(name peer.Name, nicks map[peer.Name]string) api.Path {
+	out := api.Path{
+		Name: name.String(), NickName: nicks[name], Kind: r.kind.String(), Reason: r.why,
+		RTT: float64(r.rtt.Microseconds()) / 1000, Loss: 100 * r.loss, MTU: r.mtu,
+	}
+	if r.addr.IsValid() {
+		out.Address = r.addr.String()
+	}
+	if !r.via.IsZero() {
+		out.Via = peer.Label(r.via, nicks[r.via])
 	}
 	return out
 }

@@ -49,10 +49,31 @@ func (n *node) meshReport(v *peer.View) api.Mesh {
 			m.BroadcastRoutes = append(m.BroadcastRoutes, broadcastReport(p.Name, to))
 		}
 	}
+	paths := n.paths()
+	linked := map[peer.Name]bool{}
 	for _, c := range v.Connections {
-		m.Connections = append(m.Connections, connReport(c, n.cfg.Password != ""))
+		out := connReport(c, n.cfg.Password != "")
+		if p, ok := paths[c.Peer]; ok {
+			linked[c.Peer] = true
+			shown := p.show(c.Peer, nicks)
+			out.Path = &shown
+		}
+		m.Connections = append(m.Connections, out)
+	}
+	for _, p := range v.Peers {
+		if r, ok := paths[p.Name]; ok && !linked[p.Name] {
+			m.Paths = append(m.Paths, r.show(p.Name, nicks))
+		}
 	}
 	return m
+}
+
+// paths is what the session loop showed last.
+func (n *node) paths() pathReports {
+	if p := n.sessions.reports.Load(); p != nil {
+		return *p
+	}
+	return nil
 }
 
 // maxBroadcastRoutes peers have their broadcast routes shown; each costs a tree

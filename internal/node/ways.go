@@ -27,6 +27,11 @@ type probe struct {
 func (l *sessionLoop) look(ctx context.Context, p *peerState, now time.Time) {
 	if n := p.sent.frames.Load() + p.passed.frames.Load(); n != p.frames {
 		p.frames, p.trafficAt = n, now
+		if at := p.path.Load(); at != nil && at.via != nil { // it goes over the relay's link
+			if relay := l.book.peers[at.via.key]; relay != nil {
+				relay.trafficAt = now
+			}
+		}
 	}
 	l.unstage(p, now)
 	engaged := p.engaged(now)

@@ -104,3 +104,13 @@ func (n *NS) ask(network, addr string, payload []byte, limit time.Duration) erro
 	}
 	return nil
 }
+
+// Dial opens a TCP connection from the namespace.
+func (n *NS) Dial(addr string, limit time.Duration) (net.Conn, error) {
+	var c net.Conn
+	err := n.Do(func() (err error) {
+		c, err = net.DialTimeout("tcp", addr, limit)
+		return err
+	})
+	return c, err
+}

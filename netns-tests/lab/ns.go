@@ -191,6 +191,15 @@ func (n *NS) AddAddr(dev, cidr string) error {
 	return n.WithLink(dev, func(h *netlink.Handle, l netlink.Link) error { return h.AddrAdd(l, a) })
 }
 
+// DelAddr removes an address from an interface.
+func (n *NS) DelAddr(dev, cidr string) error {
+	a, err := netlink.ParseAddr(cidr)
+	if err != nil {
+		return err
+	}
+	return n.WithLink(dev, func(h *netlink.Handle, l netlink.Link) error { return h.AddrDel(l, a) })
+}
+
 // Sysctl writes a value below /proc/sys in the namespace.
 func (n *NS) Sysctl(key, value string) error {
 	return n.Do(func() error {

@@ -16,6 +16,16 @@ import (
 // and the don't-fragment bit set, and waits for the answer. The address may
 // carry a zone ("fe80::1%eth0").
 func (n *NS) Ping(addr string, size int, limit time.Duration) (time.Duration, error) {
+	return n.ping(addr, size, limit, dontFragment)
+}
+
+// PingFragments is Ping without the don't-fragment bit.
+func (n *NS) PingFragments(addr string, size int, limit time.Duration) error {
+	_, err := n.ping(addr, size, limit, nil)
+	return err
+}
+
+func (n *NS) ping(addr string, size int, limit time.Duration, control func(string, string, syscall.RawConn) error) (time.Duration, error) {
 	dst, err := net.ResolveIPAddr("ip", addr)
 	if err != nil {
 		return 0, err
@@ -26,7 +36,7 @@ func (n *NS) Ping(addr string, size int, limit time.Duration) (time.Duration, er
 	}
 	var pc net.PacketConn
 	err = n.Do(func() (err error) {
-		lc := net.ListenConfig{Control: dontFragment}
+		lc := net.ListenConfig{Control: control}
 		pc, err = lc.ListenPacket(noContext(), network, "")
 		return err
 	})

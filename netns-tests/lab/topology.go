@@ -1,0 +1,55 @@
+package lab
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Join lets only these pairs of hosts talk to each other; no pairs let all.
+func (l *Lab) Join(pairs ...[2]int) error {
+	if len(pairs) == 0 {
+		return l.Under.replaceTable("bridge", "labjoin", "")
+	}
+	var rules strings.Builder
+	for _, p := range pairs {
+		a, b := l.Hosts[p[0]-1].port(), l.Hosts[p[1]-1].port()
+		fmt.Fprintf(&rules, "iifname %q oifname %q accept;\niifname %q oifname %q accept;\n", a, b, b, a)
+	}
+	// Neighbour solicitations of others must not be answered for by the bridge, so all else is dropped.
+	body := "chain f { type filter hook forward priority 1;\n" + rules.String() + "drop;\n}"
+	return l.Under.replaceTable("bridge", "labjoin", body)
+}
+
+// NAT puts the host behind a port-restricted cone NAT (RFC 3489 section 5):
+// its UDP port appears as another one, the same to everybody, and whoever the
+// host has not sent to does not get in, by TCP or UDP. 0 ends it.
+func (h *Host) NAT(port int) error {
+	body := ""
+	if port > 0 {
+		body = fmt.Sprintf(`
+chain post { type nat hook postrouting priority 100; oifname "eth0" meta nfproto ipv4 udp sport 6783 snat ip to %s:%d; }
+chain in { type filter hook input priority 0;
+	iifname "eth0" ct state established,related accept;
+	iifname "eth0" meta l4proto { tcp, udp } drop;
+}`, h.IP, port)
+	}
+	return h.replaceTable("inet", "labnat", body)
+}
+
+// Readdress gives the host's link another address in place of the one it has.
+func (h *Host) Readdress(ip string) error {
+	if err := h.DelAddr("eth0", h.IP+"/24"); err != nil {
+		return err
+	}
+	h.IP = ip
+	return h.AddAddr("eth0", h.IP+"/24")
+}
+
+// BlockUDPBetween drops the UDP between two hosts, and nothing else.
+func (l *Lab) BlockUDPBetween(a, b *Host) error {
+	var rules strings.Builder
+	for _, p := range [][2]*Host{{a, b}, {b, a}} {
+		fmt.Fprintf(&rules, "iifname %q oifname %q meta l4proto udp drop;\n", p[0].port(), p[1].port())
+	}
+	return l.Under.replaceTable("bridge", "labudp", "chain f { type filter hook forward priority 2;\n"+rules.String()+"}")
+}
