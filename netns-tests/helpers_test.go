@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"weave/netns-tests/lab"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -199,3 +201,6 @@ type link struct {
 	Up    bool
 	Addrs []string // IPv4, "IP/LEN"
 }
+
+// kill ends a process as a power failure would.
+func kill(pid int) error { return unix.Kill(pid, unix.SIGKILL) }

@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"weave/netns-tests/lab"
-
-	"golang.org/x/sys/unix"
 )
 
 // joined launches a host for each of n, joined as the pairs say; each host's
@@ -159,7 +157,7 @@ func TestRelayDies(t *testing.T) {
 	for what, end := range map[string]func(*testing.T, *lab.Host){
 		"killed": func(t *testing.T, h *lab.Host) {
 			pid, err := h.DaemonPID()
-			must(t, err, unix.Kill(pid, unix.SIGKILL))
+			must(t, err, kill(pid))
 		},
 		"unplugged": func(t *testing.T, h *lab.Host) { must(t, h.Cut(true)) },
 		"stopped":   func(t *testing.T, h *lab.Host) { run(t, h, "stop") },

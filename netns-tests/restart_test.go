@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"weave/netns-tests/lab"
-
-	"golang.org/x/sys/unix"
 )
 
 // back is how soon after a daemon answers again traffic should flow. Beyond
@@ -38,7 +36,7 @@ func TestKilledAndLaunchedAgain(t *testing.T) {
 	before, ps := ethwe(t, p.c1), run(t, h1, "ps")
 	for range 3 {
 		pid, err := h1.DaemonPID()
-		must(t, err, unix.Kill(pid, unix.SIGKILL))
+		must(t, err, kill(pid))
 		eventually(t, soon, func() error {
 			if left := h1.PIDs(); len(left) > 0 {
 				return fmt.Errorf("processes %v still run", left)
@@ -75,7 +73,7 @@ func TestSupervisorStartsAgain(t *testing.T) {
 	h2 := p.Hosts[1]
 	first, me := ethwe(t, p.c2), name(t, h2)
 	pid, err := h2.DaemonPID()
-	must(t, err, unix.Kill(pid, unix.SIGKILL))
+	must(t, err, kill(pid))
 	eventually(t, settle, func() error {
 		if now, err := h2.DaemonPID(); err != nil || now == pid {
 			return fmt.Errorf("no new daemon (pid %d): %w", now, err)

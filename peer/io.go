@@ -84,6 +84,9 @@ type PathChanged struct {
 // LocalAddresses replaces the candidate addresses ("ip:port") of our record.
 type LocalAddresses struct{ Addresses []string }
 
+// Secrets replaces the IDs of the passwords that our record tells of, sorted.
+type Secrets struct{ IDs []SecretID }
+
 func (Tick) input()           {}
 func (Connect) input()        {}
 func (Forget) input()         {}
@@ -95,6 +98,7 @@ func (ConnDown) input()       {}
 func (Received) input()       {}
 func (PathChanged) input()    {}
 func (LocalAddresses) input() {}
+func (Secrets) input()        {}
 
 // Effects are what the driver does after a Step, in the order of the fields:
 // durable before visible. All of it is plain data that the Mesh does not touch

@@ -24,9 +24,10 @@ type Config struct {
 	Port           uint16 // TCP and UDP
 	Addresses      []string
 	Capabilities   Capability
-	NoDiscovery    bool // dial nothing but targets
-	ConnLimit      int  // connections made and accepted; 0 = no limit
-	Password       bool // shown to users as "encrypted"
+	NoDiscovery    bool       // dial nothing but targets
+	ConnLimit      int        // connections made and accepted; 0 = no limit
+	Password       bool       // shown to users as "encrypted"
+	Secrets        []SecretID // of the passwords accepted, sorted
 	Rand           rand.Source
 	Opened         *Opened            // shared by the meshes of a simulation; nil = none
 	Pins           map[Name]PublicKey // as saved, see Restore
@@ -138,6 +139,9 @@ func (m *Mesh) handle(in Input) {
 	case LocalAddresses:
 		m.cfg.Addresses = ownAddresses(in.Addresses)
 		m.ownGained()
+	case Secrets:
+		m.cfg.Secrets = in.IDs
+		m.ownLost() // at once: sessions are made by it
 	default:
 		panic(fmt.Sprintf("peer: unknown input %T", in))
 	}

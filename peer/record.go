@@ -57,7 +57,8 @@ type Record struct {
 	Addresses    []string
 	Links        []Link // sorted by peer
 	Capabilities Capability
-	Port         uint16 // TCP and UDP
+	Port         uint16     // TCP and UDP
+	Secrets      []SecretID // of the passwords it accepts, sorted
 }
 
 // Link is one connection of the peer in whose record it stands.
@@ -185,6 +186,9 @@ func (r *Record) wire() *wire.Record {
 		Capabilities: uint64(r.Capabilities),
 		Port:         uint32(r.Port),
 	}
+	for _, id := range r.Secrets {
+		m.Secrets = append(m.Secrets, uint64(id))
+	}
 	for _, l := range r.Links {
 		m.Links = append(m.Links, &wire.Link{
 			Peer:        l.Peer[:],
@@ -218,6 +222,12 @@ func recordFromWire(m *wire.Record) (Record, error) {
 	r.Port = uint16(m.GetPort())
 	if len(r.Addresses) > maxAddresses || len(m.GetLinks()) > maxLinks {
 		return Record{}, fmt.Errorf("%w: too many addresses or links", ErrBadRecord)
+	}
+	if len(m.GetSecrets()) > maxSecrets {
+		return Record{}, fmt.Errorf("%w: too many passwords", ErrBadRecord)
+	}
+	for _, id := range m.GetSecrets() {
+		r.Secrets = append(r.Secrets, SecretID(id))
 	}
 	for _, a := range r.Addresses {
 		if badAddress(a) {

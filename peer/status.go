@@ -95,7 +95,7 @@ func (m *Mesh) neighbours() []Neighbour {
 		r := &s.Record
 		out = append(out, Neighbour{
 			Name: c.peer, Nickname: r.Nickname, Key: r.Key, X25519: s.x25519, UID: c.uid,
-			Capabilities: r.Capabilities, Candidates: udpCandidates(c, r), Conn: c.id, Remote: c.remote,
+			Capabilities: r.Capabilities, Secrets: r.Secrets, Candidates: udpCandidates(c, r), Conn: c.id, Remote: c.remote,
 			Outbound: c.dialled != "", Established: m.conns.path(c.peer).Up,
 		})
 	}

@@ -30,6 +30,7 @@ type PeerView struct {
 	Port         uint16
 	Addresses    []string
 	Capabilities Capability
+	Secrets      []SecretID
 	Connections  []PeerConn
 
 	number uint64 // the name's, which orders as the names do
@@ -88,6 +89,7 @@ type Neighbour struct {
 	X25519       [32]byte
 	UID          uint64
 	Capabilities Capability
+	Secrets      []SecretID
 	Candidates   []netip.AddrPort // UDP addresses to try, likeliest first
 	Conn         ConnID
 	Remote       netip.AddrPort // of the control connection

@@ -52,7 +52,7 @@ func (n *fakeNode) Report() api.Report {
 	defer n.mu.Unlock()
 	r := api.Report{Ready: n.cfg.Nickname != "unready", Version: api.Version}
 	r.Router.Mesh = api.Mesh{
-		Protocol: "weave", ProtocolMinVersion: 1, ProtocolMaxVersion: 1, Encryption: n.cfg.Password != "",
+		Protocol: "weave", ProtocolMinVersion: 1, ProtocolMaxVersion: 1, Encryption: len(n.cfg.Passwords) > 0,
 		PeerDiscovery: !n.cfg.NoDiscovery, Name: n.cfg.Name, NickName: n.cfg.Nickname, Port: n.cfg.Port,
 		Targets: n.cfg.Peers,
 	}

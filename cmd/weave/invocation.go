@@ -126,13 +126,15 @@ func (inv *invocation) execute(ctx context.Context, v *cli.Command, args []strin
 		return &usageError{err.Error()}
 	}
 	app := &cli.App{
-		Name:           "weave",
-		HideHelp:       true,
-		HideVersion:    true,
-		Commands:       []*cli.Command{v},
-		Writer:         inv.stdout,
-		ErrWriter:      inv.stderr,
-		ExitErrHandler: func(*cli.Context, error) {},
+		Name:        "weave",
+		HideHelp:    true,
+		HideVersion: true,
+		// a comma is as good as any other character in a password
+		DisableSliceFlagSeparator: true,
+		Commands:                  []*cli.Command{v},
+		Writer:                    inv.stdout,
+		ErrWriter:                 inv.stderr,
+		ExitErrHandler:            func(*cli.Context, error) {},
 	}
 	line := append([]string{"weave", v.Name}, flags...)
 	line = append(append(line, "--"), positionals...)

@@ -173,7 +173,7 @@ func (inv *invocation) environment(opts options, role, instance string) []string
 	return append(os.Environ(),
 		envRole+"="+role,
 		envInstance+"="+instance,
-		"WEAVE_PASSWORD="+opts.node.Password,
+		"WEAVE_PASSWORD="+strings.Join(opts.node.Passwords, "\n"),
 		"WEAVE_STATE_DIR="+inv.dirs.state,
 		"WEAVE_RUN_DIR="+inv.dirs.run)
 }

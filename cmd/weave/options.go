@@ -29,7 +29,8 @@ func launchFlags() []cli.Flag {
 	flags := []cli.Flag{
 		&cli.StringFlag{Name: "name"},
 		&cli.StringFlag{Name: "nickname"},
-		&cli.StringFlag{Name: "password"},
+		&cli.StringSliceFlag{Name: "password"},
+		&cli.StringFlag{Name: "password-file"},
 		&cli.IntFlag{Name: "port", Value: node.DefaultPort, EnvVars: []string{"WEAVE_PORT"}},
 		&cli.StringFlag{Name: "host"},
 		&cli.BoolFlag{Name: "no-discovery"},
@@ -61,7 +62,6 @@ type options struct {
 func readOptions(c *cli.Context, d dirs) (options, error) {
 	cfg := node.Config{
 		Nickname:    c.String("nickname"),
-		Password:    c.String("password"),
 		Port:        c.Int("port"),
 		Peers:       c.Args().Slice(),
 		Resume:      c.Bool("resume"),
@@ -77,8 +77,8 @@ func readOptions(c *cli.Context, d dirs) (options, error) {
 	if cfg.Name, err = parseName(c.String("name")); err != nil {
 		return options{}, err
 	}
-	if cfg.Password == "" {
-		cfg.Password = os.Getenv("WEAVE_PASSWORD")
+	if cfg.Passwords, err = launchPasswords(c); err != nil {
+		return options{}, err
 	}
 	if cfg.Nickname == "" {
 		if cfg.Nickname, err = os.Hostname(); err != nil {
@@ -213,7 +213,7 @@ func parseLevel(text string) (slog.Level, error) {
 	return 0, fmt.Errorf("invalid --log-level %q, should be debug, info, warning or error", text)
 }
 
-// arguments makes the command line of the daemon's own processes. The password is not part of it: everybody on the
+// arguments makes the command line of the daemon's own processes. The passwords are not part of it: everybody on the
 // machine can read command lines.
 func (o options) arguments() []string {
 	cfg := o.node

@@ -124,7 +124,7 @@ func TestArguments(t *testing.T) {
 		},
 	}
 	secret := want
-	secret.node.Password = "secret"
+	secret.node.Passwords = []string{"secret"}
 	line := secret.arguments()
 	if strings.Contains(strings.Join(line, " "), "secret") {
 		t.Fatalf("password in %q", line)
@@ -146,7 +146,7 @@ func TestPasswordSources(t *testing.T) {
 	read := func(args ...string) (got string) {
 		app := &cli.App{Flags: launchFlags(), Action: func(c *cli.Context) error {
 			opts, err := readOptions(c, dirs{})
-			got = opts.node.Password
+			got = strings.Join(opts.node.Passwords, "|")
 			return err
 		}}
 		if err := app.Run(append([]string{"weave"}, args...)); err != nil {

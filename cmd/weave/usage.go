@@ -7,7 +7,8 @@ weave --help | help
       version
 
 weave launch        [--name <name>] [--nickname <nickname>]
-                    [--password <password>] [--port <port>] [--host <ip>]
+                    [--password <password> ...] [--password-file <file>]
+                    [--port <port>] [--host <ip>]
                     [--no-discovery] [--conn-limit <count>] [--resume]
                     [--mtu <bytes>] [--tap auto|kernel|water] [--queues <count>]
                     [--log-level debug|info|warning|error]
@@ -19,6 +20,10 @@ weave connect       [--replace] [<peer> ...]
 
 weave attach        <addr> ... [--no-multicast-route] <target>
       detach        <addr> ... <target>
+
+weave password      add <password> | add --file <file>
+                    retire <password> | retire <id> | retire --file <file>
+                    list
 
 weave status        [targets | connections | peers]
       report        [-f <format>]

@@ -25,6 +25,7 @@ func (inv *invocation) verbs() []*cli.Command {
 		{Name: "ps", Action: inv.ps},
 		{Name: "attach", Flags: []cli.Flag{&cli.BoolFlag{Name: "no-multicast-route"}}, Action: inv.attach},
 		{Name: "detach", Action: inv.detach},
+		{Name: "password", Flags: passwordFlags(), Action: inv.password},
 		{Name: "version", Action: inv.version},
 		{Name: "stop", Action: inv.stop},
 		{Name: "reset", Flags: []cli.Flag{&cli.BoolFlag{Name: "force"}}, Action: inv.reset},

@@ -47,6 +47,7 @@ type Backends struct {
 	Peers     Peers
 	Attacher  Attacher
 	Lifecycle Lifecycle
+	Secrets   Secrets
 	Metrics   http.Handler // GET /metrics
 }
 

@@ -101,6 +101,23 @@ func (c *Client) Instance(ctx context.Context) (string, error) {
 	return strings.TrimSpace(text), err
 }
 
+// AddPassword has the daemon accept one more password.
+func (c *Client) AddPassword(ctx context.Context, password string) error {
+	_, err := c.post(ctx, "/password/add", url.Values{"password": {password}})
+	return err
+}
+
+// RetirePassword has the daemon accept a password, or that of an ID, no longer.
+func (c *Client) RetirePassword(ctx context.Context, which string) error {
+	_, err := c.post(ctx, "/password/retire", url.Values{"password": {which}})
+	return err
+}
+
+// Passwords fetches the text of password list.
+func (c *Client) Passwords(ctx context.Context) (string, error) {
+	return c.do(ctx, http.MethodGet, "/password", nil, "")
+}
+
 // Stop asks the daemon to end; it does so after this returned.
 func (c *Client) Stop(ctx context.Context) error {
 	_, err := c.post(ctx, "/stop", nil)

@@ -35,7 +35,7 @@ type Mesh struct {
 	UnicastRoutes      []UnicastRoute
 	BroadcastRoutes    []BroadcastRoute
 	Connections        []Connection // the own peer's, in any state
-	Paths              []Path       // to peers that frames are exchanged with and no connection leads to
+	Paths              []Path       `json:",omitempty"` // to peers that frames are exchanged with and no connection leads to
 	TerminationCount   int          // connections ended since the start
 	Targets            []string     // as the user typed them
 }

@@ -59,6 +59,9 @@ func (s *Server) writeRoutes() *http.ServeMux {
 		mux.HandleFunc("DELETE /attach", s.attach(s.backends.Attacher.Detach))
 		mux.HandleFunc("GET /ps", s.ps)
 	}
+	if s.backends.Secrets != nil {
+		s.addPasswordRoutes(mux)
+	}
 	if s.backends.Lifecycle != nil {
 		mux.HandleFunc("POST /stop", s.stop)
 		mux.HandleFunc("POST /reset", s.reset)

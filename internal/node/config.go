@@ -35,9 +35,9 @@ type Listeners struct {
 
 // Config says how one daemon runs. It is read once, at the start of Run.
 type Config struct {
-	Name     string // peer name, six bytes as a MAC address; empty: derived from the key
-	Nickname string // shown beside the name; empty: the host's name
-	Password string // empty: encrypted, but anybody may join
+	Name      string   // peer name, six bytes as a MAC address; empty: derived from the key
+	Nickname  string   // shown beside the name; empty: the host's name
+	Passwords []string // accepted, the first is dialled with; none: encrypted, but anybody may join
 
 	Port        int        // TCP control and UDP data
 	Host        netip.Addr // local address to bind; invalid: all
@@ -93,6 +93,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	return c, nil
 }
+
+// password reports whether the network has one.
+func (c Config) password() bool { return len(c.Passwords) > 0 }
 
 // bindAddr is the address that TCP listeners and UDP sockets of one family bind
 // to; false where --host is of the other family.

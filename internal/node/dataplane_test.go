@@ -56,6 +56,7 @@ func newSide(t *testing.T, queue tapQueue) *side {
 		log: slog.New(slog.DiscardHandler), report: s.reports, wake: make(chan struct{}, 1),
 		book: newPeerBook(),
 	}
+	s.sessions.accept(nil)
 	s.up = newUplink(s.dp, queue, s.dp.sockets[0], 0)
 	return s
 }

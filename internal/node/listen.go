@@ -65,7 +65,7 @@ func (n *node) listenPair(shared bool) (pair socketPair, err error) {
 func (n *node) listenTCP() error {
 	var err error
 	n.transport, err = control.New(control.Config{
-		Private: n.memory.identity.X25519Private(), PSK: n.sessions.psk, Password: n.cfg.Password != "",
+		Private: n.memory.identity.X25519Private(), PSKs: psksOf(n.memory.secrets), Password: n.cfg.password(),
 		Port: uint16(n.cfg.Port), Source: n.cfg.Host, Log: n.log.With("part", "control"),
 		Data: n.streamed,
 	})

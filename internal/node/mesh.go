@@ -156,7 +156,7 @@ func wantedSessions(v *peer.View) wish {
 		have[n.Name] = true
 		w.peers = append(w.peers, neighbour{
 			name: n.Name, uid: n.UID, key: n.X25519, aes: bothAES(v, n.Capabilities), conn: uint64(n.Conn),
-			via: routes[n.Name].Via, candidates: slices.Clone(n.Candidates),
+			secrets: n.Secrets, via: routes[n.Name].Via, candidates: slices.Clone(n.Candidates),
 		})
 	}
 	for _, p := range v.Peers {
@@ -164,7 +164,7 @@ func wantedSessions(v *peer.View) wish {
 			continue
 		}
 		n := neighbour{
-			name: p.Name, uid: p.UID, key: p.X25519, aes: bothAES(v, p.Capabilities), distant: v.Sparse, via: routes[p.Name].Via,
+			name: p.Name, uid: p.UID, key: p.X25519, aes: bothAES(v, p.Capabilities), distant: v.Sparse, secrets: p.Secrets, via: routes[p.Name].Via,
 		}
 		if !n.distant {
 			n.candidates = v.Candidates(p.Name)

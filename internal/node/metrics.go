@@ -78,7 +78,7 @@ func (m metrics) connections(ch chan<- prometheus.Metric) {
 		}
 		counts[key{k.state, k.typ, ""}] += 0
 		counts[key{k.state, k.typ, "yes"}] += 0
-		if m.n.cfg.Password != "" && c.Attrs.Encrypted {
+		if m.n.cfg.password() && c.Attrs.Encrypted {
 			k.encryption = "yes"
 		}
 		counts[k]++

@@ -34,11 +34,11 @@ type node struct {
 	host        *netlink.Host
 	tap         *tun.Device
 	dp          *dataplane
-	machine     *session.Machine
 	transport   *control.Transport
 	mesh        *meshLoop
 	sessions    *sessionLoop
 	attachments *attachments
+	secrets     *secrets
 
 	ready     atomic.Bool
 	resetting atomic.Bool
@@ -100,18 +100,18 @@ func (n *node) openData() error {
 	if err := n.listenUDP(); err != nil {
 		return err
 	}
-	var err error
-	n.machine, err = session.New(session.Config{
+	machine, err := session.New(session.Config{
 		Private: n.memory.identity.X25519Private(), Rand: rand.Reader, Clock: clock, NoAES: !hasAES(),
 	})
 	if err != nil {
 		return err
 	}
 	n.sessions = &sessionLoop{
-		dp: n.dp, machine: n.machine, psk: peer.PSK(n.cfg.Password), self: n.machine.PublicKey(),
+		dp: n.dp, machine: machine, self: machine.PublicKey(),
 		out: newOutput(n.dp, n.dp.sockets[0], replyArena, numberSessions), log: n.log.With("part", "sessions"),
 		wake: make(chan struct{}, 1), book: newPeerBook(),
 	}
+	n.sessions.accept(n.memory.secrets)
 	return nil
 }
 
@@ -158,6 +158,9 @@ func (n *node) openControl() error {
 		log: n.log.With("part", "mesh"), in: make(chan peer.Input, 256), events: make(chan control.Event, 256),
 	}
 	n.sessions.report = n.mesh.in
+	n.secrets = &secrets{
+		store: n.store, transport: n.transport, mesh: n.mesh, sessions: n.sessions, list: n.memory.secrets,
+	}
 	targets := peer.Connect{Targets: n.memory.targets(n.cfg), Replace: true}
 	return n.mesh.step(targets)
 }
@@ -166,8 +169,9 @@ func (n *node) meshConfig() peer.Config {
 	cfg := peer.Config{
 		Identity: n.memory.identity, Name: n.memory.name, Nickname: n.cfg.Nickname,
 		UID: mathrand.Uint64(), Port: uint16(n.cfg.Port), Addresses: n.candidates(),
-		NoDiscovery: n.cfg.NoDiscovery, ConnLimit: n.cfg.ConnLimit, Password: n.cfg.Password != "",
-		Pins: n.memory.mesh.Pins, Version: n.memory.mesh.Version,
+		NoDiscovery: n.cfg.NoDiscovery, ConnLimit: n.cfg.ConnLimit, Password: n.cfg.password(),
+		Secrets: peer.IDsOf(n.memory.secrets),
+		Pins:    n.memory.mesh.Pins, Version: n.memory.mesh.Version,
 	}
 	if hasAES() {
 		cfg.Capabilities |= peer.CapAES
@@ -192,7 +196,7 @@ func (n *node) run(ctx context.Context) error {
 		Socket:   filepath.Join(n.cfg.Paths.Run, api.SocketName),
 		HTTPAddr: n.cfg.Listeners.HTTP, StatusAddr: n.cfg.Listeners.Status,
 		Instance: n.cfg.Instance, Log: n.log.With("part", "api"),
-	}, api.Backends{Reporter: n, Peers: n, Attacher: n, Lifecycle: n, Metrics: n.metricsHandler()})
+	}, api.Backends{Reporter: n, Peers: n, Attacher: n, Lifecycle: n, Secrets: n.secrets, Metrics: n.metricsHandler()})
 	if err != nil {
 		return err
 	}
@@ -241,8 +245,8 @@ func unlessDone(ctx context.Context, err error) error {
 
 // close gives back what open took, as far as it got.
 func (n *node) close() {
-	if n.machine != nil {
-		n.machine.Close()
+	if n.sessions != nil {
+		n.sessions.machine.Close()
 	}
 	if n.tap != nil {
 		n.tap.Close()

@@ -33,7 +33,11 @@ func (l *sessionLoop) show() {
 	out := make(pathReports)
 	for _, p := range l.book.peers {
 		if p.gone.IsZero() && (!p.wish.distant || !p.paths.Best().IsZero()) {
-			out[p.name] = p.report()
+			r := p.report()
+			if _, ok := peer.CommonSecret(*l.secrets.Load(), p.wish.secrets); !ok {
+				r.why = "no password in common"
+			}
+			out[p.name] = r
 		}
 	}
 	l.reports.Store(&out)

@@ -38,6 +38,7 @@ type neighbour struct {
 	uid        uint64
 	key        session.PublicKey
 	aes        bool
+	secrets    []peer.SecretID  // it accepts
 	conn       uint64           // the control connection with it; 0: none
 	distant    bool             // in a sparse network, without a connection: a session when needed
 	via        peer.Name        // the neighbour on the route to it, which may be itself; zero: no route
@@ -83,7 +84,9 @@ func (p *peerState) engaged(now time.Time) bool {
 
 // sync makes the peers those that the mesh has.
 func (l *sessionLoop) sync(ctx context.Context, now time.Time) {
-	w := l.wanted.Load()
+	w, list := l.wanted.Load(), l.secrets.Load()
+	changed := l.book.secrets != list
+	l.book.secrets = list
 	seen := make(map[session.PublicKey]bool, len(w.peers))
 	for _, n := range w.peers {
 		seen[n.key] = true
@@ -95,7 +98,7 @@ func (l *sessionLoop) sync(ctx context.Context, now time.Time) {
 			}
 		case p.wish.uid != n.uid:
 			l.restarted(p, n, now)
-		case p.wish.aes != n.aes:
+		case changed || p.wish.aes != n.aes || !slices.Equal(p.wish.secrets, n.secrets):
 			l.admit(n, now)
 		}
 		p.news = p.wish.uid != n.uid || p.wish.conn != n.conn
@@ -179,7 +182,18 @@ func (l *sessionLoop) admit(n neighbour, now time.Time) {
 	if n.aes {
 		suite = session.SuiteAESGCM
 	}
-	l.step(now, session.AddPeer{Key: n.key, PSK: l.psk, Suite: suite}, netip.AddrPort{})
+	l.step(now, session.AddPeer{Key: n.key, PSK: l.psk(n), Suite: suite}, netip.AddrPort{})
+}
+
+// psk is what the handshakes with a peer are made with. With no password in common
+// they must fail: ours stands for any that it does not have.
+func (l *sessionLoop) psk(n neighbour) [32]byte {
+	list := *l.secrets.Load()
+	psk, ok := peer.CommonSecret(list, n.secrets)
+	if !ok && len(list) > 0 {
+		return list[0].PSK
+	}
+	return psk
 }
 
 func (l *sessionLoop) add(n neighbour, now time.Time) *peerState {

@@ -28,7 +28,7 @@ func (n *node) Report() api.Report {
 func (n *node) meshReport(v *peer.View) api.Mesh {
 	m := api.Mesh{
 		Protocol: "weave", ProtocolMinVersion: peer.MinProtocol, ProtocolMaxVersion: peer.MaxProtocol,
-		Encryption: n.cfg.Password != "", PeerDiscovery: !n.cfg.NoDiscovery,
+		Encryption: n.cfg.password(), PeerDiscovery: !n.cfg.NoDiscovery,
 		Name: v.Self.Name.String(), NickName: v.Self.Nickname, Port: n.cfg.Port,
 		TerminationCount: int(v.Counters.Terminations), Targets: append([]string{}, v.Targets...),
 	}
@@ -52,7 +52,7 @@ func (n *node) meshReport(v *peer.View) api.Mesh {
 	paths := n.paths()
 	linked := map[peer.Name]bool{}
 	for _, c := range v.Connections {
-		out := connReport(c, n.cfg.Password != "")
+		out := connReport(c, n.cfg.password())
 		if p, ok := paths[c.Peer]; ok {
 			linked[c.Peer] = true
 			shown := p.show(c.Peer, nicks)

@@ -37,13 +37,13 @@ const (
 type sessionLoop struct {
 	dp      *dataplane
 	machine *session.Machine
-	psk     [32]byte
 	self    session.PublicKey
 	out     *output
 	log     *slog.Logger
 	report  chan<- peer.Input // path changes, to the mesh loop
 
 	wanted  atomic.Pointer[wish]
+	secrets atomic.Pointer[[]peer.Secret] // of data sessions
 	wake    chan struct{}
 	reports atomic.Pointer[pathReports] // for users
 
@@ -60,6 +60,7 @@ type peerBook struct {
 	names    map[peer.Name]*remote
 	keys     map[uint32]keyEntry
 	nextPort stack.Port
+	secrets  *[]peer.Secret // that peers were admitted with
 	sparse   bool
 	linked   []*remote
 }
@@ -77,6 +78,13 @@ func (l *sessionLoop) want(w wish) {
 	offer(l.wake, struct{}{})
 }
 
+// accept replaces the secrets; any goroutine may call it, it never blocks. Keys in
+// use stay, the next handshakes are made with a secret that both ends accept.
+func (l *sessionLoop) accept(list []peer.Secret) {
+	l.secrets.Store(&list)
+	offer(l.wake, struct{}{})
+}
+
 // run works until ctx ends.
 func (l *sessionLoop) run(ctx context.Context) error {
 	timer := time.NewTimer(0)
@@ -86,7 +94,9 @@ func (l *sessionLoop) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-l.wake:
-			l.sync(ctx, l.now())
+			if l.wanted.Load() != nil {
+				l.sync(ctx, l.now())
+			}
 		case d := <-l.dp.handshakes:
 			l.handshake(d)
 		case p := <-l.dp.wants:

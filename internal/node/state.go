@@ -14,6 +14,7 @@ import (
 const (
 	keySeed          = "identity/seed" // 32 bytes
 	keyName          = "identity/name" // six bytes
+	keySecrets       = "secrets"       // see peer.MarshalSecrets
 	keySlot          = "slot"          // a digit, see interfaces
 	keyRunning       = "running"       // there while the daemon runs: found at a start, the last one crashed
 	keyLaunchPeers   = "launch/peers"  // the peers that launch was given, one a line
@@ -28,6 +29,7 @@ type memory struct {
 	mesh     peer.Saved
 	crashed  bool
 	launched []string // the peers of the last launch
+	secrets  []peer.Secret
 }
 
 // recall reads the state file, and makes the identity where there is none.
@@ -50,6 +52,9 @@ func recall(st *store.Store, cfg Config) (memory, error) {
 		}
 	}
 	if _, m.crashed, err = st.Get(keyRunning); err != nil {
+		return m, err
+	}
+	if m.secrets, err = recallSecrets(st, cfg, m.crashed); err != nil {
 		return m, err
 	}
 	peers, _, err := st.Get(keyLaunchPeers)

@@ -13,7 +13,7 @@ const DefaultPort = 6783
 // Config is what a Transport is made of.
 type Config struct {
 	Private  [32]byte   // X25519 private key, the peer's identity
-	PSK      [32]byte   // from the password; zero without one
+	PSKs     [][32]byte // from the passwords, see Transport.SetPSKs; none: the zero PSK, no password
 	Password bool       // a password is set
 	Port     uint16     // dialled where a target names none; 0: DefaultPort
 	Source   netip.Addr // local address of outgoing connections; zero: the kernel's choice

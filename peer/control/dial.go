@@ -48,7 +48,7 @@ func (t *Transport) dial(ctx context.Context, target string) {
 	}
 	failed := &DialError{}
 	for _, addr := range addrs {
-		tcp, s, err := t.connect(ctx, addr)
+		tcp, s, err := t.connectAny(ctx, addr)
 		if err == nil {
 			t.serve(tcp, target, s)
 			return
@@ -90,8 +90,18 @@ func (t *Transport) resolve(ctx context.Context, target string) ([]netip.AddrPor
 	return addrs, nil
 }
 
+// connectAny connects with the first of our PSKs that the other end holds.
+func (t *Transport) connectAny(ctx context.Context, addr netip.AddrPort) (tcp *net.TCPConn, s session, err error) {
+	for _, psk := range *t.psks.Load() {
+		if tcp, s, err = t.connect(ctx, addr, psk); !errors.Is(err, ErrPassword) {
+			break
+		}
+	}
+	return tcp, s, err
+}
+
 // connect makes a TCP connection and shakes hands.
-func (t *Transport) connect(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, session, error) {
+func (t *Transport) connect(ctx context.Context, addr netip.AddrPort, psk [32]byte) (*net.TCPConn, session, error) {
 	network := "tcp4"
 	if addr.Addr().Is6() {
 		network = "tcp6"
@@ -106,7 +116,7 @@ func (t *Transport) connect(ctx context.Context, addr netip.AddrPort) (*net.TCPC
 		return nil, session{}, err
 	}
 	tcp := conn.(*net.TCPConn)
-	s, err := t.shake(ctx, tcp, true)
+	s, err := t.shake(ctx, tcp, [][32]byte{psk}, true)
 	if err != nil {
 		_ = tcp.Close()
 		return nil, session{}, err

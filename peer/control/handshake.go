@@ -1,6 +1,8 @@
 package control
 
 import (
+	"bytes"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -58,9 +60,13 @@ type session struct {
 type handshake struct {
 	rw   io.ReadWriter
 	key  noise.DHKey
-	psk  [32]byte
+	psks [][32]byte // the dialler's one, or all that the listener accepts
 	ours preface
 	hs   *noise.HandshakeState
+
+	config noise.Config // of hs
+	seed   [32]byte     // of our ephemeral key, all that is random in it
+	first  []byte       // the dialler's first message
 }
 
 // dial runs the dialling end.
@@ -114,7 +120,7 @@ func (h *handshake) listen() (session, error) {
 	if _, _, err := h.write(); err != nil {
 		return session{}, err
 	}
-	recv, send, err := h.read()
+	recv, send, err := h.readLast()
 	if errors.Is(err, errTampered) && h.ours.password {
 		return session{}, h.reject(rejectPassword, ErrPassword)
 	}
@@ -147,14 +153,47 @@ func (h *handshake) begin(dialler bool, first, second []byte) (uint8, error) {
 		return 0, err
 	}
 	pro := append(append([]byte(prologue), first...), second...)
-	h.hs, err = noise.NewHandshakeState(noise.Config{
+	_, _ = rand.Read(h.seed[:]) // never fails, crypto/rand
+	h.config = noise.Config{
 		CipherSuite: suite(), Pattern: noise.HandshakeXX, Initiator: dialler, Prologue: pro,
-		PresharedKey: h.psk[:], PresharedKeyPlacement: 3, StaticKeypair: h.key,
-	})
-	if err != nil {
+		PresharedKey: h.psks[0][:], PresharedKeyPlacement: 3, StaticKeypair: h.key, Random: bytes.NewReader(h.seed[:]),
+	}
+	if h.hs, err = noise.NewHandshakeState(h.config); err != nil {
 		return 0, fmt.Errorf("start handshake: %w", err)
 	}
 	return version, nil
+}
+
+// readLast takes the dialler's last message, which is the first to depend on the
+// PSK, with each PSK in turn.
+func (h *handshake) readLast() (cs1, cs2 *noise.CipherState, err error) {
+	payload, err := h.message()
+	if err != nil {
+		return nil, nil, err
+	}
+	for i := range h.psks {
+		if i > 0 {
+			h.again(h.psks[i])
+		}
+		if _, cs1, cs2, err = h.hs.ReadMessage(nil, payload); err == nil {
+			return cs1, cs2, nil
+		}
+	}
+	return nil, nil, errTampered
+}
+
+// again brings a new state, with another PSK, to where the last message failed.
+// With the same ephemeral key it writes the same message, which is with the
+// dialler already. What worked once cannot fail; if it did, reading will.
+func (h *handshake) again(psk [32]byte) {
+	h.config.PresharedKey, h.config.Random = psk[:], bytes.NewReader(h.seed[:])
+	hs, err := noise.NewHandshakeState(h.config)
+	if err != nil {
+		return
+	}
+	_, _, _, _ = hs.ReadMessage(nil, h.first)
+	_, _, _, _ = hs.WriteMessage(nil, nil)
+	h.hs = hs
 }
 
 func suite() noise.CipherSuite {
@@ -164,6 +203,7 @@ func suite() noise.CipherSuite {
 func (h *handshake) session(version uint8, send, recv *noise.CipherState) session {
 	s := session{version: version, send: send, recv: recv}
 	copy(s.static[:], h.hs.PeerStatic())
+	clear(h.seed[:])
 	return s
 }
 
@@ -176,14 +216,23 @@ func (h *handshake) write() (cs1, cs2 *noise.CipherState, err error) {
 	return cs1, cs2, h.send(kindMessage, msg)
 }
 
+// message receives the next Noise message.
+func (h *handshake) message() ([]byte, error) {
+	kind, payload, err := h.receive()
+	if err == nil && kind != kindMessage {
+		err = errPacket
+	}
+	return payload, err
+}
+
 // read takes the next Noise message.
 func (h *handshake) read() (cs1, cs2 *noise.CipherState, err error) {
-	kind, payload, err := h.receive()
+	payload, err := h.message()
 	if err != nil {
 		return nil, nil, err
 	}
-	if kind != kindMessage {
-		return nil, nil, errPacket
+	if h.first == nil {
+		h.first = payload
 	}
 	_, cs1, cs2, err = h.hs.ReadMessage(nil, payload)
 	if err != nil {

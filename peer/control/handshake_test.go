@@ -9,11 +9,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"weave/peer/wire"
 )
 
 func TestWrongPassword(t *testing.T) {
-	a := start(t, Config{Private: key("a"), PSK: key("one"), Password: true})
-	b := start(t, Config{Private: key("b"), PSK: key("two"), Password: true})
+	a := start(t, Config{Private: key("a"), PSKs: [][32]byte{key("one")}, Password: true})
+	b := start(t, Config{Private: key("b"), PSKs: [][32]byte{key("two")}, Password: true})
 	a.Dial(b.addr.String())
 	if e := await[DialFailed](a); !errors.Is(e.Err, ErrPassword) || e.Target != b.addr.String() {
 		t.Errorf("dialler: %v", e.Err)
@@ -31,7 +33,7 @@ func TestOneSidedPassword(t *testing.T) {
 		has    = "password specified, but peer requested an unencrypted connection"
 		hasNot = "no password specificed, but peer requested an encrypted connection"
 	)
-	a := start(t, Config{Private: key("a"), PSK: key("one"), Password: true})
+	a := start(t, Config{Private: key("a"), PSKs: [][32]byte{key("one")}, Password: true})
 	b := start(t, Config{Private: key("b")})
 	a.Dial(b.addr.String())
 	if e := await[DialFailed](a); e.Err.Error() != has {
@@ -72,8 +74,8 @@ func TestVersions(t *testing.T) {
 // that means nothing, nor a version that both could speak.
 func TestTamperedPreface(t *testing.T) {
 	for _, place := range []int{9, 15} {
-		a := start(t, Config{Private: key("a"), MaxVersion: 3, PSK: key("psk"), Password: true})
-		b := start(t, Config{Private: key("b"), MaxVersion: 3, PSK: key("psk"), Password: true})
+		a := start(t, Config{Private: key("a"), MaxVersion: 3, PSKs: [][32]byte{key("psk")}, Password: true})
+		b := start(t, Config{Private: key("b"), MaxVersion: 3, PSKs: [][32]byte{key("psk")}, Password: true})
 		middle := serveTCP(t, func(conn net.Conn) {
 			on, err := net.Dial("tcp", b.addr.String())
 			if err != nil {
@@ -280,7 +282,7 @@ func FuzzListeningHandshake(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var said bytes.Buffer
-		h := handshake{rw: stream{bytes.NewReader(b), &said}, key: tr.key, ours: preface{min: 1, max: 1}}
+		h := handshake{psks: [][32]byte{{}}, rw: stream{bytes.NewReader(b), &said}, key: tr.key, ours: preface{min: 1, max: 1}}
 		if _, err := h.listen(); err == nil {
 			t.Fatal("shook hands with noise")
 		}
@@ -301,9 +303,38 @@ func FuzzDiallingHandshake(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		h := handshake{rw: stream{bytes.NewReader(b), io.Discard}, key: tr.key, ours: preface{min: 1, max: 1}}
+		h := handshake{psks: [][32]byte{{}}, rw: stream{bytes.NewReader(b), io.Discard}, key: tr.key, ours: preface{min: 1, max: 1}}
 		if _, err := h.dial(); err == nil || err.Error() == "" {
 			t.Fatalf("shook hands with noise: %v", err)
 		}
 	})
+}
+
+// A listener accepts whoever holds any of its passwords; a dialler tries its own
+// in turn; what both retire is refused.
+func TestSeveralPasswords(t *testing.T) {
+	psks := func(names ...string) (out [][32]byte) {
+		for _, n := range names {
+			out = append(out, key(n))
+		}
+		return out
+	}
+	a := start(t, Config{Private: key("a"), PSKs: psks("old", "new"), Password: true})
+	b := start(t, Config{Private: key("b"), PSKs: psks("x", "y", "new"), Password: true})
+	join(a, b) // the dialler's second is the listener's third
+	join(b, a)
+	c := start(t, Config{Private: key("c"), PSKs: psks("z"), Password: true})
+	c.Dial(b.addr.String())
+	if e := await[DialFailed](c); !errors.Is(e.Err, ErrPassword) {
+		t.Errorf("with none in common: %v", e.Err)
+	}
+	await[Refused](b)
+	up, _ := join(a, b)
+	a.SetPSKs(psks("other"))
+	up.Send(&wire.Control{Kind: &wire.Control_Want{Want: &wire.Want{Names: [][]byte{{1}}}}})
+	await[Message](b)
+	b.Dial(a.addr.String())
+	if e := await[DialFailed](b); !errors.Is(e.Err, ErrPassword) {
+		t.Errorf("with a retired password: %v", e.Err)
+	}
 }

@@ -99,7 +99,7 @@ func rawDial(t testing.TB, n *node, name string) *rawPeer {
 	pub := public(t, key(name))
 	private := key(name)
 	h := handshake{
-		rw: conn, key: noise.DHKey{Private: private[:], Public: pub[:]}, psk: n.cfg.PSK,
+		rw: conn, key: noise.DHKey{Private: private[:], Public: pub[:]}, psks: *n.psks.Load(),
 		ours: preface{min: ProtocolMin, max: ProtocolMax, password: n.cfg.Password},
 	}
 	s, err := h.dial()

@@ -54,7 +54,7 @@ func (t *Transport) incoming(ctx context.Context, tcp *net.TCPConn) {
 		_ = old.Close()
 	}
 	remote := remoteOf(tcp)
-	s, err := t.shake(ctx, tcp, false)
+	s, err := t.shake(ctx, tcp, *t.psks.Load(), false)
 	t.half.remove(tcp)
 	if err == nil {
 		t.serve(tcp, "", s)

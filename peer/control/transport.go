@@ -37,6 +37,7 @@ type Transport struct {
 	count  counters
 	wake   chan struct{} // capacity 1: Run should look at dials
 	group  sync.WaitGroup
+	psks   atomic.Pointer[[][32]byte]
 	events chan<- Event // set by Run
 	done   <-chan struct{}
 
@@ -88,13 +89,25 @@ func New(cfg Config) (*Transport, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	limits := cfg.Limits.withDefaults()
-	return &Transport{
+	t := &Transport{
 		cfg: cfg, limits: limits, wake: make(chan struct{}, 1),
 		key:    noise.DHKey{Private: private.Bytes(), Public: private.PublicKey().Bytes()},
 		accept: limiter{burst: limits.Burst, interval: limits.Interval},
 		half:   halfOpen{limit: limits.HalfOpen},
 		state:  state{conns: make(map[uint64]*Conn)},
-	}, nil
+	}
+	t.SetPSKs(cfg.PSKs)
+	return t, nil
+}
+
+// SetPSKs replaces the pre-shared keys. Whoever dials us may hold any of them;
+// dialling, we try them in their order. Connections that exist stay.
+func (t *Transport) SetPSKs(psks [][32]byte) {
+	if len(psks) == 0 {
+		psks = [][32]byte{{}}
+	}
+	kept := slices.Clone(psks)
+	t.psks.Store(&kept)
 }
 
 // Listen binds an address and returns it with the port in use. Connections are
@@ -266,14 +279,15 @@ func (t *Transport) register(c *Conn) bool {
 	return true
 }
 
-// shake runs one end of the handshake within its time.
-func (t *Transport) shake(ctx context.Context, tcp *net.TCPConn, dialler bool) (session, error) {
+// shake runs one end of the handshake within its time. The listening end knows
+// by which of the PSKs the other came; the dialling end has one.
+func (t *Transport) shake(ctx context.Context, tcp *net.TCPConn, psks [][32]byte, dialler bool) (session, error) {
 	stop := context.AfterFunc(ctx, func() { _ = tcp.Close() })
 	defer stop()
 	_ = tcp.SetLinger(0) // a dead connection must not linger in the kernel
 	_ = tcp.SetDeadline(time.Now().Add(t.limits.Handshake))
 	h := handshake{
-		rw: tcp, key: t.key, psk: t.cfg.PSK,
+		rw: tcp, key: t.key, psks: psks,
 		ours: preface{min: t.cfg.MinVersion, max: t.cfg.MaxVersion, password: t.cfg.Password},
 	}
 	run := h.listen

@@ -16,8 +16,8 @@ import (
 )
 
 func TestConnectBothWays(t *testing.T) {
-	a := start(t, Config{Private: key("a"), PSK: key("psk"), Password: true})
-	b := start(t, Config{Private: key("b"), PSK: key("psk"), Password: true})
+	a := start(t, Config{Private: key("a"), PSKs: [][32]byte{key("psk")}, Password: true})
+	b := start(t, Config{Private: key("b"), PSKs: [][32]byte{key("psk")}, Password: true})
 	ca, cb := join(a, b)
 	if ca.Static() != public(t, key("b")) || cb.Static() != public(t, key("a")) {
 		t.Fatal("static keys are not those of the peers")

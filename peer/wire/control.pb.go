@@ -434,6 +434,7 @@ type Record struct {
 	Links         []*Link                `protobuf:"bytes,7,rep,name=links,proto3" json:"links,omitempty"`                // the peer's connections
 	Capabilities  uint64                 `protobuf:"varint,8,opt,name=capabilities,proto3" json:"capabilities,omitempty"` // bit set, see peer.Capability
 	Port          uint32                 `protobuf:"varint,9,opt,name=port,proto3" json:"port,omitempty"`                 // port of the TCP and UDP listeners
+	Secrets       []uint64               `protobuf:"fixed64,10,rep,packed,name=secrets,proto3" json:"secrets,omitempty"`  // IDs of the passwords the peer accepts, see peer.SecretID
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -529,6 +530,13 @@ func (x *Record) GetPort() uint32 {
 		return x.Port
 	}
 	return 0
+}
+
+func (x *Record) GetSecrets() []uint64 {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
 }
 
 // Link is one connection of the peer whose record it stands in.
@@ -1437,7 +1445,7 @@ const file_peer_wire_control_proto_rawDesc = "" +
 	"\btiebreak\x18\x04 \x01(\x06R\btiebreak\"D\n" +
 	"\fSignedRecord\x12\x16\n" +
 	"\x06record\x18\x01 \x01(\fR\x06record\x12\x1c\n" +
-	"\tsignature\x18\x02 \x01(\fR\tsignature\"\xfa\x01\n" +
+	"\tsignature\x18\x02 \x01(\fR\tsignature\"\x94\x02\n" +
 	"\x06Record\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12\x1a\n" +
 	"\bnickname\x18\x02 \x01(\tR\bnickname\x12\x10\n" +
@@ -1447,7 +1455,9 @@ const file_peer_wire_control_proto_rawDesc = "" +
 	"\taddresses\x18\x06 \x03(\tR\taddresses\x12,\n" +
 	"\x05links\x18\a \x03(\v2\x16.weave.control.v1.LinkR\x05links\x12\"\n" +
 	"\fcapabilities\x18\b \x01(\x04R\fcapabilities\x12\x12\n" +
-	"\x04port\x18\t \x01(\rR\x04port\"\xc5\x01\n" +
+	"\x04port\x18\t \x01(\rR\x04port\x12\x18\n" +
+	"\asecrets\x18\n" +
+	" \x03(\x06R\asecrets\"\xc5\x01\n" +
 	"\x04Link\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\fR\x04peer\x12\x1a\n" +
 	"\boutbound\x18\x02 \x01(\bR\boutbound\x12 \n" +
