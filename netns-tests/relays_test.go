@@ -302,3 +302,16 @@ func metric(t *testing.T, h *lab.Host, name string) (n int, text string) {
 	}
 	return 0, ""
 }
+
+// A host with an address of its own that others cannot use tells one that they can, such as a forwarded port's:
+//
+//	c1 ── host1 ═══ host2 ── c2,  host3 knows host1's address from host2's gossip only
+func TestAdvertiseAddress(t *testing.T) {
+	l := newLab(t, lab.Config{Hosts: 2})
+	launch(t, l.Hosts[0], "--advertise-address", "192.0.2.7,10.99.0.99:7777")
+	launch(t, l.Hosts[1], l.Hosts[0].IP)
+	waitMesh(t, l.Hosts...)
+	must(t, l.Hosts[0].AddAddr("eth0", "192.0.2.7/24"), l.Hosts[1].AddAddr("eth0", "192.0.2.8/24"))
+	must(t, l.Hosts[0].Refuse("10.99.0.0/24"), l.Hosts[0].Refuse("fd99::/64"))
+	shows(t, l.Hosts[1], settle, "(host1)", "direct 192.0.2.7:6783")
+}

@@ -81,3 +81,42 @@ func privateFiles(dir string) error {
 		return nil
 	})
 }
+
+// Data goes in clear only between hosts that trust each other's subnet, both of them:
+//
+//	c1 ── host1 ═══ host2 ── c2     host2 trusts host1; host1 trusts host2 or not
+func TestTrustedSubnets(t *testing.T) {
+	for _, c := range []struct {
+		trusts, word string
+		clear        bool
+	}{{"10.99.0.0/24,192.0.2.0/24", "unencrypted", true}, {"192.0.2.0/24", "encrypted", false}} {
+		t.Run(c.word, func(t *testing.T) {
+			l := newLab(t, lab.Config{Hosts: 2})
+			h := l.Hosts
+			launch(t, h[0], "--password", "word", "--trusted-subnets", c.trusts)
+			launch(t, h[1], h[0].IP, "--password", "word", "--trusted-subnets", "10.99.0.0/24")
+			for _, x := range h { // by IPv4 only, which is what the subnets are of
+				must(t, x.Sysctl("net/ipv6/conf/all/disable_ipv6", "1"))
+			}
+			waitMesh(t, h...)
+			p := joinPair(t, l)
+			shows(t, h[0], settle, "established "+c.word+" ", fmt.Sprintf("encrypted=%v", !c.clear))
+			const marker = "MARKER-for-the-trusting"
+			wire, err := p.Under.Sniff("", marker)
+			must(t, err)
+			u, err := p.c2.EchoUDP("10.2.1.2:7")
+			must(t, err)
+			defer u.Close()
+			for range 20 {
+				must(t, p.c1.AskUDP("10.2.1.2:7", []byte(marker), soon))
+			}
+			if seen := wire.Stop(); (seen.Marked > 0) != c.clear {
+				t.Errorf("%d of %d frames on the wire with the marker", seen.Marked, seen.Frames)
+			}
+			matches(t, h[1], nil, `TrustedSubnets: 10\.99\.0\.0/24\n`)
+		})
+	}
+	l := newLab(t, lab.Config{Hosts: 1})
+	refused(t, l.Hosts[0], 1, "invalid --trusted-subnets", "launch", "--trusted-subnets", "10.0.0.0/8,nonsense")
+	refused(t, l.Hosts[0], 1, "invalid --advertise-address", "launch", "--advertise-address", "0.0.0.0")
+}

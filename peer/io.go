@@ -79,6 +79,7 @@ type PathChanged struct {
 	MTU     int            // of the overlay, bytes; 0 = not known
 	Address netip.AddrPort // where the peer is reached; zero = at no address
 	Stream  bool           // inside the control connection
+	Clear   bool           // not encrypted
 }
 
 // LocalAddresses replaces the candidate addresses ("ip:port") of our record.

@@ -3,6 +3,7 @@ package peer
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"time"
 
 	"weave/peer/wire"
@@ -24,10 +25,11 @@ type Config struct {
 	Port           uint16 // TCP and UDP
 	Addresses      []string
 	Capabilities   Capability
-	NoDiscovery    bool       // dial nothing but targets
-	ConnLimit      int        // connections made and accepted; 0 = no limit
-	Password       bool       // shown to users as "encrypted"
-	Secrets        []SecretID // of the passwords accepted, sorted
+	NoDiscovery    bool           // dial nothing but targets
+	ConnLimit      int            // connections made and accepted; 0 = no limit
+	Password       bool           // shown to users as "encrypted"
+	TrustedSubnets []netip.Prefix // data goes in clear to peers there that trust us as well
+	Secrets        []SecretID     // of the passwords accepted, sorted
 	Rand           rand.Source
 	Opened         *Opened            // shared by the meshes of a simulation; nil = none
 	Pins           map[Name]PublicKey // as saved, see Restore

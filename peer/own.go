@@ -166,10 +166,20 @@ func (m *Mesh) buildRecord() Record {
 		p := m.conns.path(n)
 		r.Links = append(r.Links, Link{
 			Peer: n, Outbound: c.dialled != "", Established: p.Up, RTT: p.RTT, Address: c.remote.String(),
-			Observed: m.observed(n, p), Stream: p.Stream,
+			Observed: m.observed(n, p), Stream: p.Stream, Trusted: m.trusts(c),
 		})
 	}
 	return r
+}
+
+// trusts reports whether the operator lets data go to a neighbour in clear.
+func (m *Mesh) trusts(c *conn) bool {
+	return slices.ContainsFunc(m.cfg.TrustedSubnets, func(p netip.Prefix) bool { return p.Contains(c.remote.Addr()) })
+}
+
+// trustedBy reports whether a record's peer says the same of us.
+func (m *Mesh) trustedBy(r *Record) bool {
+	return slices.ContainsFunc(r.Links, func(l Link) bool { return l.Peer == m.cfg.Name && l.Trusted })
 }
 
 // observed is where we reach a peer, if it cannot know that itself: others may

@@ -70,6 +70,7 @@ type Link struct {
 	Address     string        // remote address of the control connection, "ip:port"
 	Observed    string        // where the data path reaches the peer, "ip:port", if the peer does not tell it itself
 	Stream      bool          // the data path runs inside the control connection
+	Trusted     bool          // the record's peer would send data there in clear
 }
 
 // Signed is a record together with the exact bytes its peer signed. It is
@@ -198,6 +199,7 @@ func (r *Record) wire() *wire.Record {
 			Address:     l.Address,
 			Observed:    l.Observed,
 			Stream:      l.Stream,
+			Trusted:     l.Trusted,
 		})
 	}
 	return m
@@ -238,7 +240,7 @@ func recordFromWire(m *wire.Record) (Record, error) {
 		link := Link{
 			Outbound: l.GetOutbound(), Established: l.GetEstablished(),
 			RTT: time.Duration(l.GetRttMicros()) * time.Microsecond, Address: l.GetAddress(),
-			Observed: l.GetObserved(), Stream: l.GetStream(),
+			Observed: l.GetObserved(), Stream: l.GetStream(), Trusted: l.GetTrusted(),
 		}
 		if link.Peer, ok = nameFromBytes(l.GetPeer()); !ok || badAddress(link.Address) || badAddress(link.Observed) {
 			return Record{}, fmt.Errorf("%w: link", ErrBadRecord)

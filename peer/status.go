@@ -46,7 +46,7 @@ func (m *Mesh) liveView(c *conn) ConnView {
 	v := ConnView{
 		Conn: c.id, Peer: c.peer, Nickname: nick, Address: c.remote.String(), Outbound: c.dialled != "",
 		State: StatePending, RTT: p.RTT, Since: c.joinedAt,
-		Attrs: ConnAttrs{Name: p.Overlay, MTU: p.MTU, Encrypted: m.cfg.Password}, Trouble: c.flow.trouble,
+		Attrs: ConnAttrs{Name: p.Overlay, MTU: p.MTU, Encrypted: m.cfg.Password && !p.Clear}, Trouble: c.flow.trouble,
 	}
 	if v.Attrs.Name == "" {
 		v.Attrs.Name = "none"
@@ -54,7 +54,10 @@ func (m *Mesh) liveView(c *conn) ConnView {
 	if p.Up {
 		v.State = StateEstablished
 	}
-	if m.cfg.Password {
+	switch {
+	case m.cfg.Password && p.Clear:
+		v.Info = fmt.Sprintf("%-11s ", "unencrypted")
+	case m.cfg.Password:
 		v.Info = fmt.Sprintf("%-11s ", "encrypted")
 	}
 	v.Info += fmt.Sprintf("%-6s %s", v.Attrs.Name, Label(c.peer, nick))
@@ -97,6 +100,7 @@ func (m *Mesh) neighbours() []Neighbour {
 			Name: c.peer, Nickname: r.Nickname, Key: r.Key, X25519: s.x25519, UID: c.uid,
 			Capabilities: r.Capabilities, Secrets: r.Secrets, Candidates: udpCandidates(c, r), Conn: c.id, Remote: c.remote,
 			Outbound: c.dialled != "", Established: m.conns.path(c.peer).Up,
+			Clear: m.trusts(c) && m.trustedBy(r),
 		})
 	}
 	return out

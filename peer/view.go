@@ -91,6 +91,7 @@ type Neighbour struct {
 	Capabilities Capability
 	Secrets      []SecretID
 	Candidates   []netip.AddrPort // UDP addresses to try, likeliest first
+	Clear        bool             // data with it may go in clear: both ends' operators trust the other's subnet
 	Conn         ConnID
 	Remote       netip.AddrPort // of the control connection
 	Outbound     bool

@@ -33,6 +33,8 @@ func launchFlags() []cli.Flag {
 		&cli.StringFlag{Name: "password-file"},
 		&cli.IntFlag{Name: "port", Value: node.DefaultPort, EnvVars: []string{"WEAVE_PORT"}},
 		&cli.StringFlag{Name: "host"},
+		&cli.StringSliceFlag{Name: "trusted-subnets"},
+		&cli.StringSliceFlag{Name: "advertise-address"},
 		&cli.BoolFlag{Name: "no-discovery"},
 		&cli.IntFlag{Name: "conn-limit", Value: node.DefaultConnLimit},
 		&cli.BoolFlag{Name: "resume"},
@@ -90,6 +92,12 @@ func readOptions(c *cli.Context, d dirs) (options, error) {
 			return options{}, fmt.Errorf("invalid --host %q, should be an IP address of this host", host)
 		}
 	}
+	if cfg.TrustedSubnets, err = parseSubnets(c.StringSlice("trusted-subnets")); err != nil {
+		return options{}, err
+	}
+	if cfg.Advertise, err = parseAdvertised(c.StringSlice("advertise-address"), cfg.Port); err != nil {
+		return options{}, err
+	}
 	opts := options{node: cfg, level: c.String("log-level"), noRestart: c.Bool("no-restart")}
 	return opts, opts.check()
 }
@@ -128,6 +136,41 @@ func (o options) check() error {
 		}
 	}
 	return nil
+}
+
+// parseSubnets reads subnets, given several times or with commas between them.
+func parseSubnets(texts []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, text := range commaList(texts) {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("invalid --trusted-subnets %q, should be subnets such as 10.0.0.0/8 with commas between", text)
+		}
+		out = append(out, p.Masked())
+	}
+	return out, nil
+}
+
+// parseAdvertised reads addresses with or without a port, and completes them.
+func parseAdvertised(texts []string, port int) ([]string, error) {
+	var out []string
+	for _, text := range commaList(texts) {
+		ap, err := netip.ParseAddrPort(text)
+		if err != nil {
+			var a netip.Addr
+			a, err = netip.ParseAddr(strings.Trim(text, "[]"))
+			ap = netip.AddrPortFrom(a, uint16(port))
+		}
+		if err != nil || ap.Port() == 0 || ap.Addr().IsUnspecified() || ap.Addr().IsMulticast() {
+			return nil, fmt.Errorf("invalid --advertise-address %q, should be ip or ip:port, as others reach this host", text)
+		}
+		out = append(out, ap.String())
+	}
+	return out, nil
+}
+
+func commaList(texts []string) []string {
+	return slices.DeleteFunc(strings.Split(strings.Join(texts, ","), ","), func(s string) bool { return s == "" })
 }
 
 func checkListenAddr(addr string) error {
@@ -225,6 +268,12 @@ func (o options) arguments() []string {
 		"--http-addr=" + cfg.Listeners.HTTP,
 		"--status-addr=" + cfg.Listeners.Status, "--resume=" + strconv.FormatBool(cfg.Resume),
 		"--no-restart=" + strconv.FormatBool(o.noRestart),
+	}
+	for _, p := range cfg.TrustedSubnets {
+		args = append(args, "--trusted-subnets="+p.String())
+	}
+	for _, a := range cfg.Advertise {
+		args = append(args, "--advertise-address="+a)
 	}
 	if cfg.Host.IsValid() {
 		args = append(args, "--host="+cfg.Host.String())

@@ -8,7 +8,8 @@ weave --help | help
 
 weave launch        [--name <name>] [--nickname <nickname>]
                     [--password <password> ...] [--password-file <file>]
-                    [--port <port>] [--host <ip>]
+                    [--port <port>] [--host <ip>] [--advertise-address <ip>[:<port>] ...]
+                    [--trusted-subnets <cidr>,...]
                     [--no-discovery] [--conn-limit <count>] [--resume]
                     [--mtu <bytes>] [--tap auto|kernel|water] [--queues <count>]
                     [--log-level debug|info|warning|error]

@@ -39,15 +39,17 @@ type Config struct {
 	Nickname  string   // shown beside the name; empty: the host's name
 	Passwords []string // accepted, the first is dialled with; none: encrypted, but anybody may join
 
-	Port        int        // TCP control and UDP data
-	Host        netip.Addr // local address to bind; invalid: all
-	Peers       []string   // targets, host[:port]
-	Resume      bool       // use the persisted targets
-	NoDiscovery bool       // connect only to targets
-	ConnLimit   int        // connections made and accepted; 0: no limit
-	MTU         int        // of the containers' interfaces, bytes; 0: DefaultMTU
-	Tap         string     // what carries frames, see tun.ParseBackend; empty: the best there is
-	Queues      int        // of the TAP, and as many UDP sockets; 0: by the number of processors
+	Port           int            // TCP control and UDP data
+	TrustedSubnets []netip.Prefix // data goes in clear to peers there that trust us as well
+	Advertise      []string       // addresses told to others before the host's own, ip or ip:port
+	Host           netip.Addr     // local address to bind; invalid: all
+	Peers          []string       // targets, host[:port]
+	Resume         bool           // use the persisted targets
+	NoDiscovery    bool           // connect only to targets
+	ConnLimit      int            // connections made and accepted; 0: no limit
+	MTU            int            // of the containers' interfaces, bytes; 0: DefaultMTU
+	Tap            string         // what carries frames, see tun.ParseBackend; empty: the best there is
+	Queues         int            // of the TAP, and as many UDP sockets; 0: by the number of processors
 
 	Paths     Paths
 	Listeners Listeners

@@ -87,6 +87,10 @@ func (n *node) listenTCP() error {
 
 // candidates are the addresses at which others may reach us.
 func (n *node) candidates() []string {
+	return append(slices.Clone(n.cfg.Advertise), n.hostAddresses()...)
+}
+
+func (n *node) hostAddresses() []string {
 	if n.cfg.Host.IsValid() {
 		return []string{netip.AddrPortFrom(n.cfg.Host.Unmap(), uint16(n.cfg.Port)).String()}
 	}

@@ -155,7 +155,7 @@ func wantedSessions(v *peer.View) wish {
 	for _, n := range v.Neighbours {
 		have[n.Name] = true
 		w.peers = append(w.peers, neighbour{
-			name: n.Name, uid: n.UID, key: n.X25519, aes: bothAES(v, n.Capabilities), conn: uint64(n.Conn),
+			name: n.Name, uid: n.UID, key: n.X25519, aes: bothAES(v, n.Capabilities), clear: n.Clear, conn: uint64(n.Conn),
 			secrets: n.Secrets, via: routes[n.Name].Via, candidates: slices.Clone(n.Candidates),
 		})
 	}

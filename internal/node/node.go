@@ -170,8 +170,8 @@ func (n *node) meshConfig() peer.Config {
 		Identity: n.memory.identity, Name: n.memory.name, Nickname: n.cfg.Nickname,
 		UID: mathrand.Uint64(), Port: uint16(n.cfg.Port), Addresses: n.candidates(),
 		NoDiscovery: n.cfg.NoDiscovery, ConnLimit: n.cfg.ConnLimit, Password: n.cfg.password(),
-		Secrets: peer.IDsOf(n.memory.secrets),
-		Pins:    n.memory.mesh.Pins, Version: n.memory.mesh.Version,
+		Secrets: peer.IDsOf(n.memory.secrets), TrustedSubnets: n.cfg.TrustedSubnets,
+		Pins: n.memory.mesh.Pins, Version: n.memory.mesh.Version,
 	}
 	if hasAES() {
 		cfg.Capabilities |= peer.CapAES

@@ -39,6 +39,7 @@ type neighbour struct {
 	key        session.PublicKey
 	aes        bool
 	secrets    []peer.SecretID  // it accepts
+	clear      bool             // data need not be sealed
 	conn       uint64           // the control connection with it; 0: none
 	distant    bool             // in a sparse network, without a connection: a session when needed
 	via        peer.Name        // the neighbour on the route to it, which may be itself; zero: no route
@@ -93,6 +94,11 @@ func (l *sessionLoop) sync(ctx context.Context, now time.Time) {
 		p := l.book.peers[n.key]
 		switch {
 		case p == nil:
+			if p = l.add(n, now); p == nil {
+				continue
+			}
+		case p.wish.clear != n.clear:
+			l.remove(p, now) // keys in use must not outlive the change
 			if p = l.add(n, now); p == nil {
 				continue
 			}
@@ -156,7 +162,7 @@ func (l *sessionLoop) offerWays(p *peerState, now time.Time) {
 			ways = append(ways, peer.Way{Kind: peer.WayDirect, Addr: a})
 		}
 	}
-	if hop := p.hop.Load(); hop != nil && hop != p.remote {
+	if hop := p.hop.Load(); hop != nil && hop != p.remote && !p.wish.clear { // a relay must not read what it passes on
 		ways = append(ways, peer.Way{Kind: peer.WayRelay})
 	}
 	if p.wish.conn != 0 {
@@ -179,10 +185,13 @@ func (l *sessionLoop) restarted(p *peerState, n neighbour, now time.Time) {
 // admit tells the machine of a peer, or of what changed about it.
 func (l *sessionLoop) admit(n neighbour, now time.Time) {
 	suite := session.SuiteWireGuard
-	if n.aes {
+	switch {
+	case n.clear:
+		suite = session.SuiteClear
+	case n.aes:
 		suite = session.SuiteAESGCM
 	}
-	l.step(now, session.AddPeer{Key: n.key, PSK: l.psk(n), Suite: suite}, netip.AddrPort{})
+	l.step(now, session.AddPeer{Key: n.key, PSK: l.psk(n), Suite: suite, Clear: n.clear}, netip.AddrPort{})
 }
 
 // psk is what the handshakes with a peer are made with. With no password in common

@@ -22,6 +22,9 @@ func (n *node) Report() api.Report {
 	r.Router.CaptureStats = n.captureStats()
 	r.Router.MACs = n.macs(v)
 	r.Router.TrustedSubnets = []string{}
+	for _, p := range n.cfg.TrustedSubnets {
+		r.Router.TrustedSubnets = append(r.Router.TrustedSubnets, p.String())
+	}
 	return r
 }
 

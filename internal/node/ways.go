@@ -264,7 +264,7 @@ func (l *sessionLoop) announce(ctx context.Context, p *peerState) {
 	in := peer.PathChanged{Peer: p.name, Overlay: overlaySleeve}
 	if at := p.link.Load(); at != nil {
 		in.Up, in.MTU, in.Stream = true, at.limit-wire.FrameOverhead, at.way.Kind == peer.WayStream
-		in.Address = at.way.Addr
+		in.Address, in.Clear = at.way.Addr, p.wish.clear
 		r, _ := p.paths.Report(at.way)
 		in.RTT = r.RTT
 	}

@@ -53,3 +53,13 @@ func (l *Lab) BlockUDPBetween(a, b *Host) error {
 	}
 	return l.Under.replaceTable("bridge", "labudp", "chain f { type filter hook forward priority 2;\n"+rules.String()+"}")
 }
+
+// Refuse drops what arrives at the host by UDP for addresses of a subnet.
+func (h *Host) Refuse(cidr string) error {
+	family := "ip"
+	if strings.Contains(cidr, ":") {
+		family = "ip6"
+	}
+	return h.replaceTable(family, "labrefuse", fmt.Sprintf(
+		"chain in { type filter hook input priority 0; %s daddr %s meta l4proto udp drop; }", family, cidr))
+}

@@ -11,6 +11,7 @@ type AddPeer struct {
 	Key   PublicKey
 	PSK   [32]byte // zero: none, which is what WireGuard does then
 	Suite Suite    // used when we are the initiator
+	Clear bool     // the peer may choose SuiteClear
 }
 
 // RemovePeer forgets a peer, zeroes its keys and retires their indexes.

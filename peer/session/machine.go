@@ -154,7 +154,7 @@ func (t turn) addPeer(in AddPeer) {
 		t.m.peers[in.Key] = p
 		t.m.order = append(t.m.order, p)
 	}
-	p.psk, p.suite = in.PSK, in.Suite
+	p.psk, p.suite, p.clear = in.PSK, in.Suite, in.Clear
 }
 
 func (t turn) removePeer(p *peer) {

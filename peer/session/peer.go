@@ -17,6 +17,7 @@ type peer struct {
 	key   PublicKey
 	psk   [32]byte
 	suite Suite
+	clear bool
 	keys  *Keys
 	macs  macSender
 

@@ -74,6 +74,8 @@ func (t turn) initiation(in Datagram) (DropReason, bool) {
 	switch {
 	case p == nil:
 		return DropUnknownPeer, false
+	case msg.suite == SuiteClear && !p.clear:
+		return DropSuite, false
 	case !at.After(p.newest):
 		return DropReplay, false
 	case p.accepted != 0 && t.now-p.accepted < int64(t.m.limits.InitiationGap):

@@ -85,7 +85,11 @@ func TestRefusals(t *testing.T) {
 	b.wantDrops(DropForged)
 	b.step(Datagram{Bytes: reMAC(change(1, byte(SuiteAESGCM)), b)}) // another prologue
 	b.wantDrops(DropForged)
-	b.step(Datagram{Bytes: change(1, 2)})
+	b.step(Datagram{Bytes: change(1, 3)})
+	b.wantDrops(DropSuite)
+	b.step(Datagram{Bytes: reMAC(change(1, byte(SuiteClear)), b)})
+	b.wantDrops(DropForged)
+	b.step(Datagram{Bytes: change(1, 255)})
 	b.wantDrops(DropSuite)
 	for _, bad := range [][]byte{nil, {}, {1}, change(0, 4), change(0, 2), change(2, 1), change(3, 1), good[:147]} {
 		b.step(Datagram{Bytes: bad})

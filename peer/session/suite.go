@@ -22,6 +22,9 @@ const (
 	// SuiteAESGCM is the same handshake under a prologue of its own, with AES-256-GCM (NIST SP 800-38D) for data.
 	// Faster where the processor has AES instructions, slow and not constant in time where it has not.
 	SuiteAESGCM Suite = 1
+	// SuiteClear is the same handshake under a third prologue, and data in clear: who
+	// can read the wire can read and change it. Both ends must have asked for it.
+	SuiteClear Suite = 2
 )
 
 // The prologue is hashed into the handshake before its first byte: two peers that disagree about it can never agree
@@ -29,6 +32,7 @@ const (
 const (
 	prologueWireGuard = "WireGuard v1 zx2c4 Jason@zx2c4.com"
 	prologueAESGCM    = "weave v1 WireGuard with AES-256-GCM"
+	prologueClear     = "weave v1 WireGuard with data in clear"
 )
 
 // String names the suite as a status page would.
@@ -38,15 +42,20 @@ func (s Suite) String() string {
 		return "chacha20-poly1305"
 	case SuiteAESGCM:
 		return "aes-256-gcm"
+	case SuiteClear:
+		return "clear"
 	}
 	return "unknown"
 }
 
-func (s Suite) known() bool { return s <= SuiteAESGCM }
+func (s Suite) known() bool { return s <= SuiteClear }
 
 func (s Suite) prologue() []byte {
-	if s == SuiteAESGCM {
+	switch s {
+	case SuiteAESGCM:
 		return []byte(prologueAESGCM)
+	case SuiteClear:
+		return []byte(prologueClear)
 	}
 	return []byte(prologueWireGuard)
 }
@@ -54,10 +63,32 @@ func (s Suite) prologue() []byte {
 // aead makes the suite's cipher for one direction. Both take the nonce of data messages: four zero bytes and the
 // counter, little endian (for GCM too: one layout, and the counter never repeats, which is all GCM asks).
 func (s Suite) aead(key *[32]byte) (cipher.AEAD, error) {
-	if s != SuiteAESGCM {
-		return chacha20poly1305.New(key[:])
+	switch s {
+	case SuiteAESGCM:
+		return gcm.New(key)
+	case SuiteClear:
+		return &clearText{}, nil
 	}
-	return gcm.New(key)
+	return chacha20poly1305.New(key[:])
+}
+
+// clearText has the form of a cipher and is none: the tag is zeros, and nobody
+// looks at it.
+type clearText struct{ _ byte }
+
+func (*clearText) NonceSize() int { return 12 }
+func (*clearText) Overhead() int  { return TagLen }
+
+func (*clearText) Seal(dst, _, plaintext, _ []byte) []byte {
+	dst = append(dst, plaintext...)
+	return append(dst, make([]byte, TagLen)...)
+}
+
+func (*clearText) Open(dst, _, sealed, _ []byte) ([]byte, error) {
+	if len(sealed) < TagLen {
+		return nil, ErrForged
+	}
+	return append(dst, sealed[:len(sealed)-TagLen]...), nil
 }
 
 // wipeObject zeroes the struct behind a cipher, which is where its key is. The caller makes sure that nobody uses it.

@@ -549,6 +549,7 @@ type Link struct {
 	Address       string                 `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`                       // remote address of the control connection, "ip:port"
 	Observed      string                 `protobuf:"bytes,6,opt,name=observed,proto3" json:"observed,omitempty"`                     // where the data path reaches the peer, "ip:port", if that is none of the addresses it tells
 	Stream        bool                   `protobuf:"varint,7,opt,name=stream,proto3" json:"stream,omitempty"`                        // the data path runs inside the control connection
+	Trusted       bool                   `protobuf:"varint,8,opt,name=trusted,proto3" json:"trusted,omitempty"`                      // the peer's address is in a subnet that the record's peer would send data to in clear
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -628,6 +629,13 @@ func (x *Link) GetObserved() string {
 func (x *Link) GetStream() bool {
 	if x != nil {
 		return x.Stream
+	}
+	return false
+}
+
+func (x *Link) GetTrusted() bool {
+	if x != nil {
+		return x.Trusted
 	}
 	return false
 }
@@ -1457,7 +1465,7 @@ const file_peer_wire_control_proto_rawDesc = "" +
 	"\fcapabilities\x18\b \x01(\x04R\fcapabilities\x12\x12\n" +
 	"\x04port\x18\t \x01(\rR\x04port\x12\x18\n" +
 	"\asecrets\x18\n" +
-	" \x03(\x06R\asecrets\"\xc5\x01\n" +
+	" \x03(\x06R\asecrets\"\xdf\x01\n" +
 	"\x04Link\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\fR\x04peer\x12\x1a\n" +
 	"\boutbound\x18\x02 \x01(\bR\boutbound\x12 \n" +
@@ -1466,7 +1474,8 @@ const file_peer_wire_control_proto_rawDesc = "" +
 	"rtt_micros\x18\x04 \x01(\rR\trttMicros\x12\x18\n" +
 	"\aaddress\x18\x05 \x01(\tR\aaddress\x12\x1a\n" +
 	"\bobserved\x18\x06 \x01(\tR\bobserved\x12\x16\n" +
-	"\x06stream\x18\a \x01(\bR\x06stream\"C\n" +
+	"\x06stream\x18\a \x01(\bR\x06stream\x12\x18\n" +
+	"\atrusted\x18\b \x01(\bR\atrusted\"C\n" +
 	"\aRecords\x128\n" +
 	"\arecords\x18\x01 \x03(\v2\x1e.weave.control.v1.SignedRecordR\arecords\"\x8b\x01\n" +
 	"\x06Digest\x128\n" +

@@ -260,7 +260,8 @@ func TestMessages(t *testing.T) {
 	}{
 		{message(TypeInitiation, SuiteWireGuard, 148), true, 0, false},
 		{message(TypeInitiation, SuiteAESGCM, 148), true, 0, false},
-		{message(TypeInitiation, 2, 148), false, 0, false},
+		{message(TypeInitiation, SuiteClear, 148), true, 0, false},
+		{message(TypeInitiation, 3, 148), false, 0, false},
 		{message(TypeInitiation, 0, 147), false, 0, false},
 		{message(TypeResponse, SuiteAESGCM, 92), true, 0x0b0a0908, true},
 		{message(TypeCookie, 0, 64), true, 0x07060504, true},

@@ -44,6 +44,7 @@ const (
 const (
 	SuiteWireGuard = 0 // ChaCha20-Poly1305, exactly WireGuard's
 	SuiteAESGCM    = 1 // AES-256-GCM under a Noise prologue of its own, between two weave peers
+	SuiteClear     = 2 // no sealing of data, under a prologue of its own, where both ends' operators allow it
 )
 
 // MessageType tells what a datagram claims to be. ok is false when it is none of the four messages: unknown type or
@@ -55,9 +56,9 @@ func MessageType(b []byte) (typ, suite uint8, ok bool) {
 	typ, suite = b[0], b[1]
 	switch typ {
 	case TypeInitiation:
-		ok = len(b) == InitiationLen && suite <= SuiteAESGCM
+		ok = len(b) == InitiationLen && suite <= SuiteClear
 	case TypeResponse:
-		ok = len(b) == ResponseLen && suite <= SuiteAESGCM
+		ok = len(b) == ResponseLen && suite <= SuiteClear
 	case TypeCookie:
 		ok = len(b) == CookieLen && suite == 0
 	case TypeData:
