@@ -173,3 +173,64 @@ func TestNameSurvives(t *testing.T) {
 		t.Errorf("after kill -9 and launch: %s, before: %s", again, first)
 	}
 }
+
+// Without discovery only what is asked for is connected, and the one in the middle passes on:
+//
+//	c1 ── host1 ═══ host3 ═══ host2 ── c2
+func TestNoDiscovery(t *testing.T) {
+	l := newLab(t, lab.Config{Hosts: 3})
+	h := l.Hosts
+	launch(t, h[2], "--no-discovery")
+	for _, x := range h[:2] {
+		launch(t, x, "--no-discovery", h[2].IP)
+	}
+	waitConnected(t, h[2], 2)
+	joinPair(t, l)
+	for _, x := range h[:2] {
+		if n, text := established(x); n != 1 {
+			t.Errorf("host%d: %s", x.Index, text)
+		}
+	}
+	matches(t, h[0], nil, `PeerDiscovery: disabled\n`)
+}
+
+// A limit of connections is kept, and who finds it reached is reached through others:
+//
+//	host1 ═══ host2 ═══ host3     host1: one connection at most
+func TestConnLimit(t *testing.T) {
+	l := newLab(t, lab.Config{Hosts: 3})
+	h := l.Hosts
+	launch(t, h[0], "--conn-limit", "1")
+	launch(t, h[1], h[0].IP)
+	waitMesh(t, h[:2]...)
+	launch(t, h[2], h[0].IP, h[1].IP)
+	waitConnected(t, h[1], 2)
+	shows(t, h[2], settle, "Connection limit reached (1)")
+	c1, _ := container(t, h[0], "10.2.1.1/24"), container(t, h[2], "10.2.1.3/24")
+	pings(t, c1, "10.2.1.3", settle)
+	waitConnected(t, h[0], 1)
+}
+
+// What was connected by hand is remembered for launch --resume, and only for that:
+//
+//	host1   host2
+func TestResume(t *testing.T) {
+	l := newLab(t, lab.Config{Hosts: 2})
+	h := l.Hosts
+	launch(t, h[0])
+	launch(t, h[1], "--no-discovery")
+	run(t, h[1], "connect", h[0].IP)
+	waitConnected(t, h[1], 1)
+	run(t, h[1], "stop")
+	refused(t, h[1], 1, "You must not specify an initial peer list in conjunction with --resume", "launch", "--resume", h[0].IP)
+	launch(t, h[1], "--no-discovery", "--resume")
+	waitConnected(t, h[1], 1)
+	if got := run(t, h[1], "status", "targets"); got != h[0].IP+"\n" {
+		t.Errorf("targets %q", got)
+	}
+	run(t, h[1], "stop")
+	launch(t, h[1], "--no-discovery")
+	if got := run(t, h[1], "status", "targets"); got != "" {
+		t.Errorf("targets %q without --resume", got)
+	}
+}

@@ -15,6 +15,9 @@ type Config struct {
 	MTU   int // of the underlay; 0 = 1500
 	// Direct joins two hosts by one cable, without the bridge between.
 	Direct bool
+	// Routed joins each host to a router instead of all to a bridge, by IPv4 only;
+	// Loss, Partition, Join and Cut are for a bridge.
+	Routed bool
 	// Plain switches segmentation offloads off on every underlay link, so that
 	// no packet on the wire is larger than the MTU, as with a simple network
 	// card. Without it veth passes super-frames of 64 KB uncut.
@@ -63,6 +66,9 @@ func (l *Lab) build() error {
 	}
 	if l.cfg.Direct {
 		return l.cable()
+	}
+	if l.cfg.Routed {
+		return l.route()
 	}
 	return l.bridge()
 }

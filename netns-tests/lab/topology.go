@@ -1,8 +1,12 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"strings"
+
+	"github.com/vishvananda/netlink"
 )
 
 // Join lets only these pairs of hosts talk to each other; no pairs let all.
@@ -62,4 +66,51 @@ func (h *Host) Refuse(cidr string) error {
 	}
 	return h.replaceTable(family, "labrefuse", fmt.Sprintf(
 		"chain in { type filter hook input priority 0; %s daddr %s meta l4proto udp drop; }", family, cidr))
+}
+
+// gateway is the router's address on every host's link of a routed underlay.
+const gateway = "10.99.254.1"
+
+// route joins each host to a router by a link of its own. A hundred hosts on one
+// bridge would overflow the kernel's neighbour table, which is one for the
+// machine; here each knows its router only.
+func (l *Lab) route() error {
+	var err error
+	if l.Under, err = NewNS(l.ID+"-u", "underlay"); err != nil {
+		return err
+	}
+	if err := l.Under.Sysctl("net/ipv4/ip_forward", "1"); err != nil {
+		return err
+	}
+	for _, h := range l.Hosts {
+		if err := Veth(l.Under, h.port(), h.NS, "eth0", l.cfg.MTU); err != nil {
+			return err
+		}
+		if err := errors.Join(l.Under.AddAddr(h.port(), gateway+"/32"), h.AddAddr("eth0", h.IP+"/32")); err != nil {
+			return err
+		}
+		if err := errors.Join(
+			l.Under.addRoute(h.port(), h.IP+"/32", ""),
+			h.addRoute("eth0", gateway+"/32", ""),
+			h.addRoute("eth0", "0.0.0.0/0", gateway),
+		); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addRoute adds a route by a link: on it, or over a gateway.
+func (n *NS) addRoute(dev, cidr, via string) error {
+	_, dst, err := net.ParseCIDR(cidr)
+	if err != nil {
+		return err
+	}
+	return n.WithLink(dev, func(h *netlink.Handle, l netlink.Link) error {
+		r := netlink.Route{LinkIndex: l.Attrs().Index, Dst: dst, Gw: net.ParseIP(via), Scope: netlink.SCOPE_LINK}
+		if via != "" {
+			r.Scope = netlink.SCOPE_UNIVERSE
+		}
+		return h.RouteAdd(&r)
+	})
 }
