@@ -22,6 +22,48 @@ func TestLoss(t *testing.T) {
 	t.Logf("transfer at 5 %% loss: %.1f Mb/s", done.Gbps()*1000)
 }
 
+// Every fifth packet is lost, both ways: slow, and no reason to give a path up:
+//
+//	c1 ── host1 ══20%══ host2 ── c2
+func TestHeavyLoss(t *testing.T) {
+	p := newPair(t, lab.Config{Plain: true})
+	for _, h := range p.Hosts {
+		must(t, h.Loss(20))
+	}
+	tcp := hold(t, p.c1, p.c2, "10.2.1.2:7")
+	for range 10 {
+		tcp.asks(t, time.Minute)
+	}
+	shows(t, p.Hosts[0], settle, "(host2)", "direct", "loss=")
+}
+
+// Two hosts on different continents, 200 ms there and back:
+//
+//	c1 ── host1 ══100 ms══ host2 ── c2
+func TestLatency(t *testing.T) {
+	l := newLab(t, lab.Config{Hosts: 2})
+	must(t, l.Hosts[1].Delay(100*time.Millisecond))
+	launch(t, l.Hosts[0])
+	launch(t, l.Hosts[1], l.Hosts[0].IP)
+	waitMesh(t, l.Hosts...)
+	p := pair{l, container(t, l.Hosts[0], "10.2.1.1/24"), container(t, l.Hosts[1], "10.2.1.2/24")}
+	eventually(t, settle, func() error {
+		took, err := p.c1.Ping("10.2.1.2", 56, time.Second)
+		if err == nil && took < 200*time.Millisecond {
+			return fmt.Errorf("a ping took only %v", took)
+		}
+		return err
+	})
+	shows(t, l.Hosts[0], settle, "(host2)", "direct", "rtt=2")
+	tcp := hold(t, p.c1, p.c2, "10.2.1.2:7")
+	for range 5 {
+		tcp.asks(t, settle)
+	}
+	done, err := lab.Transfer(p.c1.NS, p.c2.NS, "10.2.1.2:5001", 4<<20, time.Minute)
+	must(t, err)
+	t.Logf("transfer at 200 ms: %.3f Gb/s", done.Gbps())
+}
+
 // The underlay carries 1,400 bytes, weave's own overhead included; containers
 // have 1,376 all the same:
 //

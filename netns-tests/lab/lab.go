@@ -32,6 +32,7 @@ type Lab struct {
 	Under *NS // nil when Direct
 	cfg   Config
 	conts []*Container
+	wires []*os.File // of Host.Delay
 }
 
 // New builds the underlay and its hosts; nothing runs in them yet.
@@ -130,6 +131,9 @@ func (l *Lab) Close() error {
 	}
 	for _, c := range l.conts {
 		errs = append(errs, c.Close())
+	}
+	for _, w := range l.wires {
+		errs = append(errs, w.Close())
 	}
 	for _, h := range l.Hosts {
 		errs = append(errs, h.NS.Close())
