@@ -8,7 +8,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS := -s -w $(if $(VERSION),-X weave/internal/api.Version=$(VERSION))
 
-.PHONY: all build demo test lint bench sim fuzz clean help
+.PHONY: all build demo test lint bench sim soak fuzz clean help
 
 all: build
 
@@ -34,6 +34,10 @@ bench: build ## weave beside other tunnels; writes docs/performance.md, or takes
 
 sim: ## 10 to 1,000 simulated peers, some ten minutes; writes docs/simulation.md (SIM="-peers 3000": more than an hour)
 	$(GO) run ./internal/sim/report -write docs/simulation.md $(SIM)
+
+soak: build ## ten minutes of trouble for six hosts (SOAK="-for 1h -hosts 8")
+	@scripts/tools.sh nft ip
+	WEAVE_BIN=$(BIN) $(GO) run ./netns-tests/soak $(SOAK)
 
 fuzz: ## each fuzz target for FUZZTIME (10s)
 	@GO=$(GO) scripts/fuzz.sh $(or $(FUZZTIME),10s)

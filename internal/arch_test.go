@@ -49,6 +49,7 @@ var rooms = map[string]room{
 	"netns-tests":         {may: []string{"netns-tests/lab"}, above: "tests use the built binary as a user does"},
 	"netns-tests/lab":     {above: "the harness must build hosts without the code it tests"},
 	"netns-tests/demo":    {may: []string{"netns-tests/lab"}, above: "the demo uses the built binary as a user does"},
+	"netns-tests/soak":    {may: []string{"netns-tests/lab"}, above: "the soak uses the built binary as a user does"},
 	"bench":               {may: []string{"netns-tests/lab"}, above: "the bench measures the built binary"},
 	"bench/wireguard":     {above: "a contender of the bench"},
 	"bench/relay":         {may: []string{"netns-tests/lab"}, above: "the wire of the bench; its test has a lab"},
