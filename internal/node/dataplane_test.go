@@ -54,7 +54,7 @@ func newSide(t *testing.T, queue tapQueue) *side {
 	s.sessions = &sessionLoop{
 		dp: s.dp, machine: s.machine, self: s.machine.PublicKey(), out: newOutput(s.dp, s.dp.sockets[0], replyArena, numberSessions),
 		log: slog.New(slog.DiscardHandler), report: s.reports, wake: make(chan struct{}, 1),
-		book: newPeerBook(),
+		book: newPeerBook(), idle: engagedFor,
 	}
 	s.sessions.accept(nil)
 	s.up = newUplink(s.dp, queue, s.dp.sockets[0], 0)

@@ -109,7 +109,7 @@ func (n *node) openData() error {
 	n.sessions = &sessionLoop{
 		dp: n.dp, machine: machine, self: machine.PublicKey(),
 		out: newOutput(n.dp, n.dp.sockets[0], replyArena, numberSessions), log: n.log.With("part", "sessions"),
-		wake: make(chan struct{}, 1), book: newPeerBook(),
+		wake: make(chan struct{}, 1), book: newPeerBook(), idle: engagedFor,
 	}
 	n.sessions.accept(n.memory.secrets)
 	return nil

@@ -78,9 +78,9 @@ func (p *peerState) at(w peer.Way) netip.AddrPort {
 	return w.Addr
 }
 
-// engaged reports whether a session is to be kept up.
-func (p *peerState) engaged(now time.Time) bool {
-	return !p.wish.distant || now.Sub(p.trafficAt) < engagedFor
+// engaged reports whether a session with a peer is to be kept up.
+func (l *sessionLoop) engaged(p *peerState, now time.Time) bool {
+	return !p.wish.distant || now.Sub(p.trafficAt) < l.idle
 }
 
 // sync makes the peers those that the mesh has.
@@ -118,7 +118,7 @@ func (l *sessionLoop) sync(ctx context.Context, now time.Time) {
 	l.route(w)
 	l.publish()
 	for _, p := range l.book.peers {
-		if p.engaged(now) {
+		if l.engaged(p, now) {
 			l.offerWays(p, now)
 			l.initiate(p, now)
 		}
@@ -137,7 +137,7 @@ func (l *sessionLoop) route(w *wish) {
 	b.sparse, b.linked = w.sparse, nil
 	for _, p := range b.peers {
 		hop := b.names[p.wish.via]
-		if !p.gone.IsZero() {
+		if !p.gone.IsZero() || hop != nil && !b.peers[hop.key].gone.IsZero() {
 			hop = nil
 		}
 		if p.hop.Load() != hop {

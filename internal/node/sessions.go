@@ -48,6 +48,7 @@ type sessionLoop struct {
 	reports atomic.Pointer[pathReports] // for users
 
 	book  peerBook
+	idle  time.Duration // see engagedFor
 	aged  time.Time
 	shown time.Time // when reports was made
 	hurry bool      // a tick is due at once

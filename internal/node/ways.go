@@ -34,7 +34,7 @@ func (l *sessionLoop) look(ctx context.Context, p *peerState, now time.Time) {
 		}
 	}
 	l.unstage(p, now)
-	engaged := p.engaged(now)
+	engaged := l.engaged(p, now)
 	if engaged && !p.busy {
 		l.offerWays(p, now)
 	}
@@ -68,7 +68,7 @@ func (l *sessionLoop) look(ctx context.Context, p *peerState, now time.Time) {
 // us, what it sends is answered the way it came.
 func (l *sessionLoop) rest(p *peerState, now time.Time) {
 	heard := l.dp.started.Add(time.Duration(p.heard.Load()) * time.Millisecond)
-	if !p.paths.Best().IsZero() && now.Sub(heard) > engagedFor {
+	if !p.paths.Best().IsZero() && now.Sub(heard) > l.idle {
 		p.paths = peer.Paths{} // it may be elsewhere when it is needed again
 		l.apply(p)
 	}
