@@ -1,6 +1,7 @@
 package gcm
 
 import (
+	"crypto/cipher"
 	"crypto/subtle"
 	"unsafe"
 
@@ -28,8 +29,7 @@ var (
 // wide implements cipher.AEAD by 512-bit vectors. Like narrow it holds no
 // pointer.
 type wide struct {
-	s   wideSchedule
-	key [32]byte // for calls that go to the standard library
+	s wideSchedule
 }
 
 // hasWide says whether processor and operating system know what wide needs; the
@@ -41,7 +41,7 @@ func hasWide() bool {
 }
 
 func newWide(key *[32]byte) *wide {
-	w := &wide{key: *key}
+	w := new(wide)
 	var s schedule
 	defer func() { s = schedule{} }()
 	expand(&s, key)
@@ -50,6 +50,15 @@ func newWide(key *[32]byte) *wide {
 	}
 	s.fillPowers(w.s.powers[:])
 	return w
+}
+
+// around is the way by the standard library; the key is the first two round keys.
+func (w *wide) around() cipher.AEAD {
+	var key [32]byte
+	defer func() { clear(key[:]) }()
+	copy(key[:], w.s.rounds[0][:])
+	copy(key[blockLen:], w.s.rounds[1][:])
+	return around(&key)
 }
 
 // NonceSize implements cipher.AEAD.
@@ -61,7 +70,7 @@ func (w *wide) Overhead() int { return tagLen }
 // Seal implements cipher.AEAD.
 func (w *wide) Seal(dst, nonce, plaintext, additional []byte) []byte {
 	if len(additional) > 0 || len(nonce) != nonceLen || len(plaintext) > maxLength {
-		return around(&w.key).Seal(dst, nonce, plaintext, additional)
+		return w.around().Seal(dst, nonce, plaintext, additional)
 	}
 	n := len(plaintext)
 	out, room := grow(dst, n+tagLen)
@@ -74,7 +83,7 @@ func (w *wide) Seal(dst, nonce, plaintext, additional []byte) []byte {
 // Open implements cipher.AEAD.
 func (w *wide) Open(dst, nonce, message, additional []byte) ([]byte, error) {
 	if len(additional) > 0 || len(nonce) != nonceLen || len(message) > maxLength+tagLen {
-		return around(&w.key).Open(dst, nonce, message, additional)
+		return w.around().Open(dst, nonce, message, additional)
 	}
 	if len(message) < tagLen {
 		return nil, errOpen
