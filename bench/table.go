@@ -120,7 +120,8 @@ func renderAll(p *plan, results []result) string {
 }
 
 func renderIdlePeers(f figures) string {
-	return fmt.Sprintf("%.1f MB with 2 peers, %.1f MB with %d: %.0f KB for each further one.\n\n", f["rss2"], f["rssAll"], 2+furtherPeers, f["perPeer"])
+	return fmt.Sprintf("%.1f MB with 2 peers, %.1f MB with %d, %.1f MB with %d: %.0f KB for each further one.\n\n",
+		f["rss2"], f["rssFew"], fewPeers, f["rssAll"], allPeers, f["perPeer"])
 }
 
 // render makes one table. Its ratios are of one TCP stream.

@@ -90,7 +90,6 @@ func (l *lane) run(ctx context.Context) error {
 		case bytes > 0:
 			l.spin.worked(bytes)
 		case l.spin.again(time.Now()):
-			yield()
 		default:
 			l.waiter.wait()
 		}

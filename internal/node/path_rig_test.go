@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	goruntime "runtime"
 	"slices"
 	"testing"
 	"time"
@@ -158,7 +159,7 @@ func (r *pathRig) fromA() [][]byte { return r.read(r.a, r.nearA) }
 func (r *pathRig) fromB() [][]byte { return r.read(r.b, r.nearB) }
 
 func (r *pathRig) read(from *host, s *relaySocket) (out [][]byte) {
-	for until := time.Now().Add(pathPatience); s.taken < from.dp.sockets[0][0].Stats().Sent; yield() {
+	for until := time.Now().Add(pathPatience); s.taken < from.dp.sockets[0][0].Stats().Sent; goruntime.Gosched() {
 		n, err := s.rx.TryReceive()
 		if err != nil || time.Now().After(until) {
 			r.t.Fatalf("relay: %d datagrams of %d, %v", s.taken, from.dp.sockets[0][0].Stats().Sent, err)
@@ -199,7 +200,7 @@ func (r *pathRig) deliver(batch [][]byte, s *relaySocket, h *host) {
 		r.t.Fatalf("relay: %+v", res)
 	}
 	h.got += uint64(len(batch))
-	for until := time.Now().Add(pathPatience); h.dp.sockets[0][0].Stats().Received < h.got; yield() {
+	for until := time.Now().Add(pathPatience); h.dp.sockets[0][0].Stats().Received < h.got; goruntime.Gosched() {
 		if time.Now().After(until) {
 			r.t.Fatalf("%d datagrams of %d arrived", h.dp.sockets[0][0].Stats().Received, h.got)
 		}

@@ -1,10 +1,6 @@
 package node
 
-import (
-	"time"
-
-	"golang.org/x/sys/unix"
-)
+import "time"
 
 const (
 	// spinLimit is how long a lane looks again before it sleeps. Waking a thread
@@ -22,6 +18,9 @@ const (
 // spin decides whether a lane that found nothing to do looks again or sleeps.
 // Looking again makes a quick exchange of small frames several times faster, and
 // is done only while it pays: where answers take longer than spinLimit, it stops.
+// Each look is a few system calls, at whose end the kernel may run somebody else;
+// sched_yield(2) on top of that would be taken by Linux since 6.18 as giving up a
+// whole turn of some milliseconds, and made the tail of round trips longer.
 //
 //	          work                     nothing
 //	busy ◄───────────── spinning ──────────────────► asleep
@@ -61,6 +60,3 @@ func (s *spin) again(now time.Time) bool {
 	s.spinning, s.since = true, now
 	return true
 }
-
-// yield lets others run on this processor.
-func yield() { _, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }

@@ -151,10 +151,17 @@ func (c *Conn) run() error {
 	return c.cause
 }
 
+// readAhead is a few small frames, in bytes. Longer ones are read to where they
+// are opened.
+const readAhead = 256
+
 // read delivers messages until the stream ends.
 func (c *Conn) read() error {
-	r := bufio.NewReaderSize(c.tcp, 2<<10)
+	r := bufio.NewReaderSize(c.tcp, readAhead)
 	for {
+		if r.Buffered() == 0 {
+			c.in.buf = nil // idle connections hold little
+		}
 		b, err := c.readMessage(r)
 		if err != nil {
 			return readError(err)

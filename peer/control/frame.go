@@ -92,8 +92,8 @@ func (h *half) open(r io.Reader) (part []byte, more bool, err error) {
 	if n < tagLen+1 {
 		return nil, false, errFrame
 	}
-	if cap(h.buf) < n || cap(h.buf) > keepBuffer && 2*n <= keepBuffer {
-		h.buf = make([]byte, min(2*n, noise.MaxMsgLen)) // idle connections hold little
+	if cap(h.buf) < n {
+		h.buf = make([]byte, n)
 	}
 	b := h.buf[:n]
 	if _, err := io.ReadFull(r, b); err != nil {

@@ -13,7 +13,6 @@ import (
 
 const (
 	writeChunk = 64 << 10 // bytes of frames gathered before they are written
-	keepBuffer = 1 << 10  // bytes of buffer kept by an idle connection
 )
 
 // outbox gathers frames.
@@ -106,16 +105,7 @@ func (c *Conn) write(box *outbox) error {
 		}
 		b = b[n:]
 	}
-	box.frames = box.frames[:0]
-	if cap(box.frames) > keepBuffer {
-		box.frames = nil
-	}
-	if cap(box.plain) > keepBuffer {
-		box.plain = nil
-	}
-	if cap(c.out.buf) > keepBuffer {
-		c.out.buf = nil
-	}
+	*box, c.out.buf = outbox{}, nil // idle connections hold nothing
 	return nil
 }
 

@@ -38,3 +38,15 @@ func keystream(s *schedule, dst *[batch + blockLen]byte, counter, first *[blockL
 //
 //go:noescape
 func hash(s *schedule, ghash *[blockLen]byte, data *byte, blocks int)
+
+// sealWide encrypts n bytes from src to dst, which may be the same, and makes
+// the tag. It may write the tag where src ends.
+//
+//go:noescape
+func sealWide(s *wideSchedule, dst, src *byte, n int, nonce *[nonceLen]byte, tag *[tagLen]byte)
+
+// openWide decrypts n bytes from src to dst, which may be the same, and makes
+// the tag that their sender should have made.
+//
+//go:noescape
+func openWide(s *wideSchedule, dst, src *byte, n int, nonce *[nonceLen]byte, tag *[tagLen]byte)

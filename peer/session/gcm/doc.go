@@ -1,9 +1,10 @@
 // Package gcm seals with AES-256-GCM (NIST SP 800-38D) by the processor's
-// 256-bit vector instructions where it has them, and by the standard library
-// where it has not.
+// vectors of 512 or 256 bits where it has instructions for that, and by the
+// standard library where it has not.
 //
 // The standard library uses AES instructions on one block at a time; processors
-// with VAES and VPCLMULQDQ (AMD since Zen 3, Intel since Ice Lake) work on two.
+// with VAES and VPCLMULQDQ work on two (AMD since Zen 3, Intel since Alder Lake)
+// or, with AVX-512, on four (AMD since Zen 4, Intel's servers since Ice Lake).
 // Sealing and opening are the largest cost of a frame, so that this is worth an
 // implementation of our own. It does only what data messages ask for: 256-bit
 // keys, 96-bit nonces, 128-bit tags, no additional data; anything else goes to

@@ -36,9 +36,9 @@ var (
 	_ [unsafe.Offsetof(schedule{}.powers)]byte = [480]byte{}
 )
 
-// aead implements cipher.AEAD.
+// narrow implements cipher.AEAD by 256-bit vectors.
 // It holds no pointer, so that whoever zeroes it has wiped the key.
-type aead struct {
+type narrow struct {
 	s   schedule
 	key [32]byte // for calls that go to the standard library
 }
@@ -46,24 +46,44 @@ type aead struct {
 // New makes an AEAD for key. The error is that of the standard library, nil
 // unless it refuses AES altogether.
 func New(key *[32]byte) (cipher.AEAD, error) {
-	if !Accelerated() {
-		return standard(key)
+	switch Width() {
+	case 512:
+		return newWide(key), nil
+	case 256:
+		return newNarrow(key), nil
 	}
-	a := &aead{key: *key}
-	expand(&a.s, key)
-	a.s.makePowers()
-	return a, nil
+	return standard(key)
 }
 
-// Accelerated says whether New uses 256-bit vectors.
-func Accelerated() bool {
+// Width is how many bits the vectors have that New uses: 512, 256, or 0 for the
+// standard library's way.
+func Width() int {
+	switch {
+	case hasWide():
+		return 512
+	case hasNarrow():
+		return 256
+	}
+	return 0
+}
+
+// hasNarrow says whether the processor has what narrow needs.
+func hasNarrow() bool {
 	const vaes, vpclmulqdq = 1 << 9, 1 << 10 // CPUID leaf 7, ECX
 	const both = vaes | vpclmulqdq
 	return cpu.X86.HasAVX2 && cpu.X86.HasAES && features()&both == both
 }
 
-// makePowers fills powers from the round keys.
-func (s *schedule) makePowers() {
+func newNarrow(key *[32]byte) *narrow {
+	a := &narrow{key: *key}
+	expand(&a.s, key)
+	a.s.fillPowers(a.s.powers[:])
+	return a
+}
+
+// fillPowers makes descending powers of the hash key from the round keys; the
+// last one is the hash key itself.
+func (s *schedule) fillPowers(powers [][blockLen]byte) {
 	var counter, ks [blockLen]byte
 	encrypt(s, &ks, &counter) // H: zeros, encrypted
 	high, low := binary.BigEndian.Uint64(ks[:]), binary.BigEndian.Uint64(ks[8:])
@@ -71,17 +91,18 @@ func (s *schedule) makePowers() {
 	high, low = high<<1|low>>63, low<<1
 	high ^= carry & 0xc200000000000000
 	low ^= carry & 1
-	h := &s.powers[tailMax-1]
+	last := len(powers) - 1
+	h := &powers[last]
 	binary.LittleEndian.PutUint64(h[:], low)
 	binary.LittleEndian.PutUint64(h[8:], high)
-	for i := tailMax - 2; i >= 0; i-- {
-		multiply(&s.powers[i], &s.powers[i+1], h)
+	for i := last - 1; i >= 0; i-- {
+		multiply(&powers[i], &powers[i+1], h)
 	}
 }
 
 // around is the way by the standard library, for what messages never ask.
-func (a *aead) around() cipher.AEAD {
-	c, err := standard(&a.key)
+func around(key *[32]byte) cipher.AEAD {
+	c, err := standard(key)
 	if err != nil {
 		panic(err) // it takes every key of 32 bytes
 	}
@@ -89,15 +110,15 @@ func (a *aead) around() cipher.AEAD {
 }
 
 // NonceSize implements cipher.AEAD.
-func (a *aead) NonceSize() int { return nonceLen }
+func (a *narrow) NonceSize() int { return nonceLen }
 
 // Overhead implements cipher.AEAD.
-func (a *aead) Overhead() int { return tagLen }
+func (a *narrow) Overhead() int { return tagLen }
 
 // Seal implements cipher.AEAD.
-func (a *aead) Seal(dst, nonce, plaintext, additional []byte) []byte {
+func (a *narrow) Seal(dst, nonce, plaintext, additional []byte) []byte {
 	if len(additional) > 0 || len(nonce) != nonceLen || len(plaintext) > maxLength {
-		return a.around().Seal(dst, nonce, plaintext, additional)
+		return around(&a.key).Seal(dst, nonce, plaintext, additional)
 	}
 	n := len(plaintext)
 	out, room := grow(dst, n+tagLen)
@@ -116,9 +137,9 @@ func (a *aead) Seal(dst, nonce, plaintext, additional []byte) []byte {
 }
 
 // Open implements cipher.AEAD.
-func (a *aead) Open(dst, nonce, message, additional []byte) ([]byte, error) {
+func (a *narrow) Open(dst, nonce, message, additional []byte) ([]byte, error) {
 	if len(additional) > 0 || len(nonce) != nonceLen || len(message) > maxLength+tagLen {
-		return a.around().Open(dst, nonce, message, additional)
+		return around(&a.key).Open(dst, nonce, message, additional)
 	}
 	if len(message) < tagLen {
 		return nil, errOpen
@@ -164,7 +185,7 @@ func (c *call) start(nonce []byte) {
 
 // finish hashes the rest of the ciphertext, less than a batch, and the length n
 // of all of it, and makes the tag.
-func (a *aead) finish(c *call, rest []byte, n int) {
+func (a *narrow) finish(c *call, rest []byte, n int) {
 	copy(c.tail[:], rest)
 	blocks := (len(rest) + blockLen - 1) / blockLen
 	binary.BigEndian.PutUint64(c.tail[blocks*blockLen+8:], uint64(n)*8)

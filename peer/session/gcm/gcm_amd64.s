@@ -5,7 +5,7 @@
 //
 // GHASH works on blocks with their bytes reversed. Such a number stands for the
 // polynomial whose coefficients are its bits read from the top, so that products
-// come out one bit too low; a hash key multiplied by x beforehand (makePowers)
+// come out one bit too low; a hash key multiplied by x beforehand (fillPowers)
 // makes up for it. Products of several blocks with descending powers of the key
 // are added before they are reduced, which is done once, modulo
 // x^128 + x^7 + x^2 + x + 1, in two steps of 64 bits (Gueron and Kounavis, "Intel

@@ -8,5 +8,6 @@ import "crypto/cipher"
 // unless it refuses AES altogether.
 func New(key *[32]byte) (cipher.AEAD, error) { return standard(key) }
 
-// Accelerated says whether New uses 256-bit vectors.
-func Accelerated() bool { return false }
+// Width is how many bits the vectors have that New uses: 0, the standard library
+// decides.
+func Width() int { return 0 }
