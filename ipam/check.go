@@ -14,30 +14,28 @@ func (c *Core) Check() error {
 }
 
 func (c *Core) checkHoldings() error {
-	if len(c.held.inside) != c.space.held.n {
-		return fmt.Errorf("%d holdings in the range, %d addresses in use", len(c.held.inside), c.space.held.n)
+	if c.held.inside.n != c.space.held.n {
+		return fmt.Errorf("%d holdings in the range, %d addresses in use", c.held.inside.n, c.space.held.n)
 	}
 	n, used := 0, 0
-	for ident, addrs := range c.held.byIdent {
-		for _, a := range addrs {
-			h, there := c.held.get(a, c.inRange(a))
-			if !there || h.Ident != ident {
-				return fmt.Errorf("%s is listed for %s, but held by %q", a, ident, h.Ident)
-			}
-			n++
-			if !c.inRange(a) {
-				continue
-			}
-			ours := c.space.owns(toUint(a))
-			if ours {
-				used++
-			}
-			if !c.space.held.has(toUint(a)) {
-				return fmt.Errorf("%s is held, but counts as free", a)
-			}
-			if stray := c.work.strays[a] != nil; c.ring != nil && stray == ours {
-				return fmt.Errorf("%s: stray %t, in our space %t", a, stray, ours)
-			}
+	for _, h := range c.held.all() {
+		a := h.CIDR.Addr()
+		if !slices.Contains(c.held.of(h.Ident), h) {
+			return fmt.Errorf("%s is not listed for %s", a, h.Ident)
+		}
+		n++
+		if !c.inRange(a) {
+			continue
+		}
+		ours := c.space.owns(toUint(a))
+		if ours {
+			used++
+		}
+		if !c.space.held.has(toUint(a)) {
+			return fmt.Errorf("%s is held, but counts as free", a)
+		}
+		if stray := c.work.strays[a] != nil; c.ring != nil && stray == ours {
+			return fmt.Errorf("%s: stray %t, in our space %t", a, stray, ours)
 		}
 	}
 	if n != c.held.len() || used != c.space.inUse {

@@ -2,7 +2,6 @@ package ipam
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -31,9 +30,8 @@ func (n *churner) ident(h *simHost) string {
 // holder is somebody who has an address.
 func (n *churner) holder(h *simHost) string {
 	if h.core != nil {
-		all := slices.Sorted(maps.Keys(h.core.held.byIdent))
-		if len(all) > 0 {
-			return all[n.rng.IntN(len(all))]
+		if all := h.core.held.all(); len(all) > 0 {
+			return all[n.rng.IntN(len(all))].Ident
 		}
 	}
 	return n.ident(h)

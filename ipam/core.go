@@ -120,7 +120,7 @@ func (c *Core) redraw() {
 	c.space.setOwn(spansOf(c.segs, c.self))
 	c.findStrays()
 	c.out.stale, c.out.table = true, nil
-	c.work.woken = true
+	c.work.woken, c.work.recheck = true, true
 	for gone := range c.decrees {
 		if !gone.IsZero() && c.ring.Buried(gone) {
 			c.buried(gone)

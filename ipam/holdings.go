@@ -13,81 +13,106 @@ type Holding struct {
 	Container bool         // ends with the container that Ident names
 }
 
-// holdings are the addresses that are held here: those of the range by number,
-// others, which are only remembered, as they are.
+// holdings are the addresses that are held here: those of the range, and
+// others, which are only remembered.
 type holdings struct {
-	inside  map[uint32]held
-	outside map[netip.Addr]held
-	byIdent map[string][]netip.Addr
+	inside  table
+	outside map[netip.Addr]Holding
 	dying   map[string]time.Time // idents whose container died: until when they are kept
 }
 
-type held struct {
-	ident     string
-	bits      uint8
-	container bool
-}
-
 func newHoldings() holdings {
-	return holdings{
-		inside: map[uint32]held{}, outside: map[netip.Addr]held{},
-		byIdent: map[string][]netip.Addr{}, dying: map[string]time.Time{},
-	}
+	return holdings{outside: map[netip.Addr]Holding{}, dying: map[string]time.Time{}}
 }
 
-// get finds who holds a.
+// get finds who holds a; in tells whether a is in the range.
 func (h *holdings) get(a netip.Addr, in bool) (Holding, bool) {
-	var v held
-	var there bool
-	if in {
-		v, there = h.inside[toUint(a)]
-	} else {
-		v, there = h.outside[a]
+	if !in {
+		v, there := h.outside[a]
+		return v, there
 	}
-	return Holding{Ident: v.ident, CIDR: netip.PrefixFrom(a, int(v.bits)), Container: v.container}, there
+	n := h.inside.lookAddr(toUint(a))
+	if n == 0 {
+		return Holding{}, false
+	}
+	return h.inside.holding(n), true
+}
+
+func (t *table) holding(n uint32) Holding {
+	r := t.record(n)
+	return Holding{string(t.identOf(r)), netip.PrefixFrom(toAddr(r.addr), int(r.bits)), r.container}
 }
 
 // set makes w the holding of its address, whoever had it.
 func (h *holdings) set(w Holding, in bool) {
 	a := w.CIDR.Addr()
-	if old, there := h.get(a, in); !there || old.Ident != w.Ident {
-		if there {
-			h.remove(a, in)
-		}
-		h.byIdent[w.Ident] = append(h.byIdent[w.Ident], a)
+	old, there := h.get(a, in)
+	switch {
+	case there && old.Ident != w.Ident:
+		h.remove(a, in)
+	case there && in:
+		r := h.inside.record(h.inside.lookAddr(toUint(a)))
+		r.bits, r.container = uint8(w.CIDR.Bits()), w.Container
+		return
 	}
-	v := held{w.Ident, uint8(w.CIDR.Bits()), w.Container}
 	if in {
-		h.inside[toUint(a)] = v
+		h.inside.add(toUint(a), w.Ident, uint8(w.CIDR.Bits()), w.Container)
 	} else {
-		h.outside[a] = v
+		h.outside[a] = w
 	}
 }
 
 // remove ends the holding of a.
 func (h *holdings) remove(a netip.Addr, in bool) {
 	old, there := h.get(a, in)
-	if !there {
+	switch {
+	case !there:
 		return
-	}
-	if in {
-		delete(h.inside, toUint(a))
-	} else {
+	case in:
+		h.inside.remove(toUint(a))
+	default:
 		delete(h.outside, a)
 	}
-	left := h.byIdent[old.Ident]
-	if i := slices.Index(left, a); i >= 0 {
-		left = slices.Delete(left, i, i+1)
-	}
-	if len(left) == 0 {
-		delete(h.byIdent, old.Ident)
+	if len(h.of(old.Ident)) == 0 {
 		delete(h.dying, old.Ident)
-	} else {
-		h.byIdent[old.Ident] = left
 	}
 }
 
-// of lists the addresses of an ident, in the order it got them.
-func (h *holdings) of(ident string) []netip.Addr { return h.byIdent[ident] }
+// of lists what an ident has: addresses of the range in the order it got them,
+// then the others.
+func (h *holdings) of(ident string) []Holding {
+	var out []Holding
+	for n := h.inside.lookIdent(ident); n != 0; n = h.inside.record(n).next {
+		out = append(out, h.inside.holding(n))
+	}
+	if len(h.outside) == 0 {
+		return out
+	}
+	inside := len(out)
+	for _, v := range h.outside {
+		if v.Ident == ident {
+			out = append(out, v)
+		}
+	}
+	slices.SortFunc(out[inside:], byAddress)
+	return out
+}
 
-func (h *holdings) len() int { return len(h.inside) + len(h.outside) }
+func byAddress(x, y Holding) int { return x.CIDR.Addr().Compare(y.CIDR.Addr()) }
+
+// all lists everything, by address.
+func (h *holdings) all() []Holding {
+	out := make([]Holding, 0, h.len())
+	for _, n := range h.inside.byAddr.slots {
+		if n != 0 {
+			out = append(out, h.inside.holding(n))
+		}
+	}
+	for _, v := range h.outside {
+		out = append(out, v)
+	}
+	slices.SortFunc(out, byAddress)
+	return out
+}
+
+func (h *holdings) len() int { return h.inside.n + len(h.outside) }

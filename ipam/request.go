@@ -78,7 +78,8 @@ func (c *Core) allocate(in Allocate) {
 // tryAllocate answers r if what we have is enough.
 func (c *Core) tryAllocate(r *request) bool {
 	subnet := r.hold.CIDR
-	for _, a := range c.held.of(r.hold.Ident) {
+	for _, h := range c.held.of(r.hold.Ident) {
+		a := h.CIDR.Addr()
 		if !subnet.Contains(a) || !c.inRange(a) {
 			continue
 		}
@@ -188,9 +189,8 @@ func (c *Core) stray(r *request) {
 
 func (c *Core) lookup(in Lookup) {
 	out := []netip.Prefix{}
-	for _, a := range c.held.of(in.Ident) {
-		h, _ := c.held.get(a, c.inRange(a))
-		if in.Subnet.IsValid() && !in.Subnet.Contains(a) {
+	for _, h := range c.held.of(in.Ident) {
+		if in.Subnet.IsValid() && !in.Subnet.Contains(h.CIDR.Addr()) {
 			continue
 		}
 		out = append(out, h.CIDR)
@@ -199,22 +199,12 @@ func (c *Core) lookup(in Lookup) {
 }
 
 func (c *Core) list(in List) {
-	out := make([]Holding, 0, c.held.len())
-	for ident, addrs := range c.held.byIdent {
-		for _, a := range addrs {
-			h, _ := c.held.get(a, c.inRange(a))
-			h.Ident = ident
-			out = append(out, h)
-		}
-	}
-	slices.SortFunc(out, func(x, y Holding) int { return x.CIDR.Addr().Compare(y.CIDR.Addr()) })
-	c.reply(Reply{ID: in.ID, Holdings: out})
+	c.reply(Reply{ID: in.ID, Holdings: c.held.all()})
 }
 
 func (c *Core) free(in Free) {
 	if !in.Addr.IsValid() {
-		all := slices.Clone(c.held.of(in.Ident))
-		if len(all) == 0 {
+		if len(c.held.of(in.Ident)) == 0 {
 			c.fail(in.ID, Fault("Delete: no addresses for "+in.Ident))
 			return
 		}
@@ -232,8 +222,8 @@ func (c *Core) free(in Free) {
 }
 
 func (c *Core) releaseAll(ident string) {
-	for _, a := range slices.Clone(c.held.of(ident)) {
-		c.release(a)
+	for _, h := range c.held.of(ident) {
+		c.release(h.CIDR.Addr())
 	}
 }
 
@@ -260,8 +250,8 @@ func (c *Core) dropRequests(which func(*request) bool, f Fault) {
 // died keeps what the container has for a while, and ends what it waits for.
 func (c *Core) died(ident string) {
 	c.dropRequests(func(r *request) bool { return r.hold.Container && r.hold.Ident == ident }, ErrCancelled)
-	for _, a := range c.held.of(ident) {
-		if h, _ := c.held.get(a, c.inRange(a)); h.Container {
+	for _, h := range c.held.of(ident) {
+		if h.Container {
 			c.held.dying[ident] = c.now.Add(holdTime)
 			return
 		}
@@ -270,9 +260,9 @@ func (c *Core) died(ident string) {
 
 func (c *Core) gone(ident string) {
 	c.dropRequests(func(r *request) bool { return r.hold.Container && r.hold.Ident == ident }, ErrCancelled)
-	for _, a := range slices.Clone(c.held.of(ident)) {
-		if h, _ := c.held.get(a, c.inRange(a)); h.Container {
-			c.release(a)
+	for _, h := range c.held.of(ident) {
+		if h.Container {
+			c.release(h.CIDR.Addr())
 		}
 	}
 }

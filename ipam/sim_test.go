@@ -308,10 +308,11 @@ func (n *network) verify() {
 				owned[uint32(a)] = h
 			}
 		}
-		for a := range c.held.inside {
-			if c.work.strays[toAddr(a)] != nil {
+		for _, w := range c.held.all() {
+			if !c.inRange(w.CIDR.Addr()) || c.work.strays[w.CIDR.Addr()] != nil {
 				continue
 			}
+			a := toUint(w.CIDR.Addr())
 			if o := held[a]; o != nil {
 				n.fail("%s is held by %s and %s", toAddr(a), o.name, h.name)
 			}
