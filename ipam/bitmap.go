@@ -54,17 +54,27 @@ func (b *bitmap) remove(a uint32) {
 // set, or the first that is not.
 func (b *bitmap) next(a, last uint32, in bool) (uint32, bool) {
 	for a <= last {
-		c := b.chunks[a>>16]
-		switch {
+		end := min(last, a|(1<<16-1)) // of what the chunk knows
+		switch c := b.chunks[a>>16]; {
 		case c == nil && !in:
 			return a, true
 		case c == nil || !in && c.n == 1<<16: // nothing to find here
-			if a |= 1<<16 - 1; a >= last {
-				return 0, false
+		default:
+			if found, ok := c.next(a, end, in); ok {
+				return found, true
 			}
-			a++
-			continue
 		}
+		if end == last {
+			break
+		}
+		a = end + 1
+	}
+	return 0, false
+}
+
+// next is bitmap's, for addresses of the chunk.
+func (c *chunk) next(a, last uint32, in bool) (uint32, bool) {
+	for {
 		w := c.word[a>>6&1023]
 		if !in {
 			w = ^w
@@ -78,7 +88,6 @@ func (b *bitmap) next(a, last uint32, in bool) (uint32, bool) {
 		}
 		a++
 	}
-	return 0, false
 }
 
 // count tells how many addresses of s are in the set.
