@@ -25,6 +25,7 @@ type Allocate struct {
 	Ident     string
 	Subnet    netip.Prefix
 	Container bool // Ident is a container's: Died and Gone concern it
+	Anonymous bool // the holder has no name but the address it gets, another each time
 }
 
 // Claim asks for one address, CIDR's. Outside the range it is only remembered.

@@ -60,7 +60,7 @@ func (c *Core) enqueue(r *request) {
 }
 
 func (c *Core) allocate(in Allocate) {
-	if f := checkIdent(in.Ident); f != "" {
+	if f := checkIdent(in.Ident); f != "" && !in.Anonymous {
 		c.fail(in.ID, f)
 		return
 	}
@@ -68,7 +68,7 @@ func (c *Core) allocate(in Allocate) {
 		c.fail(in.ID, Fault(err.Error()))
 		return
 	}
-	r := &request{id: in.ID, kind: kindAllocate, hold: Holding{in.Ident, in.Subnet, in.Container}}
+	r := &request{id: in.ID, kind: kindAllocate, hold: Holding{in.Ident, in.Subnet, in.Container}, anon: in.Anonymous}
 	if len(c.work.pending) == 0 && c.ring != nil && c.tryAllocate(r) { // nothing to wait for
 		return
 	}
@@ -80,7 +80,7 @@ func (c *Core) tryAllocate(r *request) bool {
 	subnet := r.hold.CIDR
 	for _, h := range c.held.of(r.hold.Ident) {
 		a := h.CIDR.Addr()
-		if !subnet.Contains(a) || !c.inRange(a) {
+		if r.anon || !subnet.Contains(a) || !c.inRange(a) {
 			continue
 		}
 		delete(c.held.dying, r.hold.Ident)
@@ -95,6 +95,9 @@ func (c *Core) tryAllocate(r *request) bool {
 		return false
 	}
 	h := Holding{r.hold.Ident, netip.PrefixFrom(toAddr(at), subnet.Bits()), r.hold.Container}
+	if r.anon {
+		h.Ident = toAddr(at).String()
+	}
 	c.hold(h)
 	c.out.count.Allocated++
 	c.reply(Reply{ID: r.id, CIDRs: []netip.Prefix{h.CIDR}})

@@ -45,6 +45,7 @@ func launchFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "no-restart"},
 		&cli.BoolFlag{Name: "foreground"},
 	}
+	flags = append(flags, addressFlags()...)
 	for _, name := range deadFlags {
 		flags = append(flags, &cli.StringFlag{Name: name, Hidden: true})
 	}
@@ -56,6 +57,7 @@ type options struct {
 	node      node.Config // without Log and Instance
 	level     string
 	noRestart bool
+	addresses node.AddressFlags
 }
 
 // readOptions checks everything about an invocation of launch that can be checked without starting anything.
@@ -90,7 +92,11 @@ func readOptions(c *cli.Context, d dirs) (options, error) {
 			return options{}, fmt.Errorf("invalid --host %q, should be an IP address of this host", host)
 		}
 	}
-	opts := options{node: cfg, level: c.String("log-level"), noRestart: c.Bool("no-restart")}
+	addresses := readAddressFlags(c)
+	if cfg.Addresses, err = node.ParseAddressFlags(addresses); err != nil {
+		return options{}, err
+	}
+	opts := options{node: cfg, level: c.String("log-level"), noRestart: c.Bool("no-restart"), addresses: addresses}
 	return opts, opts.check()
 }
 
@@ -226,6 +232,7 @@ func (o options) arguments() []string {
 		"--status-addr=" + cfg.Listeners.Status, "--resume=" + strconv.FormatBool(cfg.Resume),
 		"--no-restart=" + strconv.FormatBool(o.noRestart),
 	}
+	args = append(args, addressArguments(o.addresses)...)
 	if cfg.Host.IsValid() {
 		args = append(args, "--host="+cfg.Host.String())
 	}

@@ -22,6 +22,9 @@ func (n *node) Report() api.Report {
 	r.Router.CaptureStats = n.captureStats()
 	r.Router.MACs = n.macs(v)
 	r.Router.TrustedSubnets = []string{}
+	if n.ipam != nil {
+		r.IPAM = n.ipam.report()
+	}
 	return r
 }
 
