@@ -33,6 +33,7 @@ var rooms = map[string]room{
 	"peer/session":        {pure: true, may: []string{"peer/wire", "peer/session/gcm"}, above: coreReason},
 	"peer/session/gcm":    {pure: true, above: coreReason},
 	"peer":                {pure: true, may: []string{"peer/wire"}, above: coreReason},
+	"ipam":                {pure: true, may: []string{"peer"}, above: coreReason + "; of peers it knows the name"},
 	"runtime":             {pure: true, above: coreReason},
 	"tun":                 {above: edgeReason},
 	"tun/tuntest":         {may: []string{"tun"}, above: edgeReason},

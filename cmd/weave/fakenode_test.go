@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -86,17 +87,22 @@ func (n *fakeNode) Attach(_ context.Context, req api.AttachRequest) (api.AttachR
 	case "absent":
 		return api.AttachReply{}, &api.StatusError{Code: http.StatusNotFound, Text: "nobody sees this"}
 	}
+	list, err := prefixes(req)
+	if err != nil {
+		return api.AttachReply{}, err
+	}
 	n.attached = append(n.attached, api.Container{
-		ID: req.Target, MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Addresses: req.Addresses,
+		ID: req.Target, MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Addresses: list,
 	})
-	return api.AttachReply{Addresses: req.Addresses}, nil
+	return api.AttachReply{Addresses: list}, nil
 }
 
 func (n *fakeNode) Detach(_ context.Context, req api.AttachRequest) (api.AttachReply, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.attached = nil
-	return api.AttachReply{Addresses: req.Addresses}, nil
+	list, err := prefixes(req)
+	return api.AttachReply{Addresses: list}, err
 }
 
 func (n *fakeNode) Containers(_ context.Context, names []string) ([]api.Container, error) {
@@ -112,4 +118,16 @@ func (n *fakeNode) Stop() { n.stop() }
 
 func (n *fakeNode) Reset(context.Context) error {
 	return os.Remove(filepath.Join(n.cfg.Paths.State, stateFile))
+}
+
+// prefixes are the addresses of a request; nil and an error where they are to be allocated, which this node cannot.
+func prefixes(req api.AttachRequest) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, a := range req.Addresses {
+		if a.Allocate {
+			return nil, api.BadRequest(api.NoAllocation)
+		}
+		out = append(out, a.Prefix)
+	}
+	return out, nil
 }

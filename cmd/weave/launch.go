@@ -61,6 +61,9 @@ func (inv *invocation) launch(c *cli.Context) error {
 	if err := resolvePeers(c.Context, opts.node.Peers); err != nil {
 		return err
 	}
+	if err := inv.checkRange(c, opts.node.Addresses); err != nil {
+		return err
+	}
 	if err := inv.dirs.prepare(); err != nil {
 		return err
 	}

@@ -47,6 +47,7 @@ func launchFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "no-restart"},
 		&cli.BoolFlag{Name: "foreground"},
 	}
+	flags = append(flags, addressFlags()...)
 	for _, name := range deadFlags {
 		flags = append(flags, &cli.StringFlag{Name: name, Hidden: true})
 	}
@@ -58,6 +59,7 @@ type options struct {
 	node      node.Config // without Log and Instance
 	level     string
 	noRestart bool
+	addresses node.AddressFlags
 }
 
 // readOptions checks everything about an invocation of launch that can be checked without starting anything.
@@ -98,7 +100,11 @@ func readOptions(c *cli.Context, d dirs) (options, error) {
 	if cfg.Advertise, err = parseAdvertised(c.StringSlice("advertise-address"), cfg.Port); err != nil {
 		return options{}, err
 	}
-	opts := options{node: cfg, level: c.String("log-level"), noRestart: c.Bool("no-restart")}
+	addresses := readAddressFlags(c)
+	if cfg.Addresses, err = node.ParseAddressFlags(addresses); err != nil {
+		return options{}, err
+	}
+	opts := options{node: cfg, level: c.String("log-level"), noRestart: c.Bool("no-restart"), addresses: addresses}
 	return opts, opts.check()
 }
 
@@ -275,6 +281,7 @@ func (o options) arguments() []string {
 	for _, a := range cfg.Advertise {
 		args = append(args, "--advertise-address="+a)
 	}
+	args = append(args, addressArguments(o.addresses)...)
 	if cfg.Host.IsValid() {
 		args = append(args, "--host="+cfg.Host.String())
 	}

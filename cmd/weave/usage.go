@@ -14,19 +14,27 @@ weave launch        [--name <name>] [--nickname <nickname>]
                     [--mtu <bytes>] [--tap auto|kernel|water] [--queues <count>]
                     [--log-level debug|info|warning|error]
                     [--http-addr <addr>] [--status-addr <addr>]
+                    [--ipalloc-range <cidr>] [--ipalloc-default-subnet <cidr>]
+                    [--ipalloc-init consensus[=<count>]|seed=<name>,...|observer]
+                    [--ipalloc-range-v6 <cidr>] [--ipv6=false]
+                    [--reclaim-after <duration>]
                     [--no-restart] [--foreground] [<peer> ...]
 
 weave connect       [--replace] [<peer> ...]
       forget        <peer> ...
 
-weave attach        <addr> ... [--no-multicast-route] <target>
-      detach        <addr> ... <target>
+weave attach        [<addr> ...] [--no-multicast-route] [--wait <duration>] <target>
+      detach        [<addr> ...] [--wait <duration>] <target>
+
+weave prime         [--wait <duration>]
+      rmpeer        <peer_id> ...
+      ipam          check [--repair]
 
 weave password      add <password> | add --file <file>
                     retire <password> | retire <id> | retire --file <file>
                     list
 
-weave status        [targets | connections | peers]
+weave status        [targets | connections | peers | ipam]
       report        [-f <format>]
       ps            [<target> ...]
 
@@ -34,7 +42,10 @@ weave stop
       reset         [--force]
 
 where <peer>     = <ip_address_or_fqdn>[:<port>]
-      <addr>     = [ip:]<ip_address>/<routing_prefix_length>
+      <addr>     = [ip:]<cidr> | net:<cidr> | net:default
+      <cidr>     = <ip_address>/<routing_prefix_length>
+      <peer_id>  = nickname or name of a peer
+      <duration> = e.g. 30s, 5m, 24h
       <target>   = path of a network namespace | name under /run/netns | pid
       <name>     = six bytes in hex, e.g. 8a:3e:3e:3e:3e:3e
       <format>   = a Go template over the fields of the report

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -23,8 +24,11 @@ func (inv *invocation) verbs() []*cli.Command {
 		{Name: "status", Action: inv.status},
 		{Name: "report", Flags: []cli.Flag{&cli.StringFlag{Name: "f"}}, Action: inv.report},
 		{Name: "ps", Action: inv.ps},
-		{Name: "attach", Flags: []cli.Flag{&cli.BoolFlag{Name: "no-multicast-route"}}, Action: inv.attach},
-		{Name: "detach", Action: inv.detach},
+		{Name: "attach", Flags: []cli.Flag{&cli.BoolFlag{Name: "no-multicast-route"}, waitFlag()}, Action: inv.attach},
+		{Name: "detach", Flags: []cli.Flag{waitFlag()}, Action: inv.detach},
+		{Name: "prime", Flags: []cli.Flag{waitFlag()}, Action: inv.prime},
+		{Name: "rmpeer", Flags: []cli.Flag{waitFlag()}, Action: inv.rmpeer},
+		{Name: "ipam", Flags: []cli.Flag{&cli.BoolFlag{Name: "repair"}}, Action: inv.ipam},
 		{Name: "password", Flags: passwordFlags(), Action: inv.password},
 		{Name: "version", Action: inv.version},
 		{Name: "stop", Action: inv.stop},
@@ -88,7 +92,9 @@ func (inv *invocation) attach(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return inv.print(inv.client().Attach(c.Context, target, addrs, c.Bool("no-multicast-route")))
+	return inv.print(inv.patiently(c, func(ctx context.Context) (string, error) {
+		return inv.client().Attach(ctx, target, addrs, c.Bool("no-multicast-route"))
+	}))
 }
 
 func (inv *invocation) detach(c *cli.Context) error {
@@ -96,7 +102,9 @@ func (inv *invocation) detach(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return inv.print(inv.client().Detach(c.Context, target, addrs))
+	return inv.print(inv.patiently(c, func(ctx context.Context) (string, error) {
+		return inv.client().Detach(ctx, target, addrs)
+	}))
 }
 
 // addressesAndTarget splits the arguments of attach and detach: any number of addresses, then one target.

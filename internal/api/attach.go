@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-const noAllocation = "IP address allocation must be enabled to use 'net:'"
+// NoAllocation is what a request for an allocated address gets where there is no range to allocate from.
+const NoAllocation = "IP address allocation must be enabled to use 'net:'"
 
 // parseAttach reads the parameters of /attach: target once, addr for each address, no-multicast-route as a boolean.
 func parseAttach(form url.Values) (AttachRequest, error) {
@@ -22,32 +23,39 @@ func parseAttach(form url.Values) (AttachRequest, error) {
 		}
 		req.NoMulticastRoute = off
 	}
-	if len(form["addr"]) == 0 { // means net:default
-		return req, BadRequest(noAllocation)
-	}
 	for _, text := range form["addr"] {
-		prefix, err := parseAddr(text)
+		spec, err := parseAddr(text)
 		if err != nil {
 			return req, err
 		}
-		req.Addresses = append(req.Addresses, prefix)
+		req.Addresses = append(req.Addresses, spec)
+	}
+	if len(req.Addresses) == 0 {
+		req.Addresses = []AddressSpec{{Allocate: true}}
 	}
 	return req, nil
 }
 
-// parseAddr reads one address argument: [ip:]ADDRESS/LENGTH, or net:… where addresses are allocated.
-func parseAddr(text string) (netip.Prefix, error) {
-	if strings.HasPrefix(text, "net:") {
-		return netip.Prefix{}, BadRequest(noAllocation)
+// parseAddr reads one address argument: [ip:]ADDRESS/LENGTH, net:SUBNET or net:default.
+func parseAddr(text string) (AddressSpec, error) {
+	if subnet, ok := strings.CutPrefix(text, "net:"); ok {
+		if subnet == "default" {
+			return AddressSpec{Allocate: true}, nil
+		}
+		prefix, err := netip.ParsePrefix(subnet)
+		if err != nil {
+			return AddressSpec{}, BadRequest("invalid subnet " + strconv.Quote(text) + ", should be net:default or net:ADDRESS/LENGTH")
+		}
+		return AddressSpec{Allocate: true, Prefix: prefix}, nil
 	}
 	prefix, err := netip.ParsePrefix(strings.TrimPrefix(text, "ip:"))
 	if err != nil {
-		return netip.Prefix{}, BadRequest("invalid address " + strconv.Quote(text) + ", should be [ip:]ADDRESS/LENGTH")
+		return AddressSpec{}, BadRequest("invalid address " + strconv.Quote(text) + ", should be [ip:]ADDRESS/LENGTH")
 	}
 	if a := prefix.Addr(); a.IsMulticast() || a.IsUnspecified() || a.IsLoopback() || a.Is4In6() {
-		return netip.Prefix{}, BadRequest("invalid address " + strconv.Quote(text) + ", a container cannot own it")
+		return AddressSpec{}, BadRequest("invalid address " + strconv.Quote(text) + ", a container cannot own it")
 	}
-	return prefix, nil
+	return AddressSpec{Prefix: prefix}, nil
 }
 
 // IsAddressArgument tells addresses from targets on the command line, where addresses come first.

@@ -48,6 +48,8 @@ type Backends struct {
 	Attacher  Attacher
 	Lifecycle Lifecycle
 	Secrets   Secrets
+	Holders   Holders
+	Space     Space
 	Metrics   http.Handler // GET /metrics
 }
 
@@ -56,8 +58,16 @@ type AttachRequest struct {
 	// Target is an absolute path to a network namespace, a name under /run/netns, or a pid in the daemon's pid
 	// namespace.
 	Target           string
-	Addresses        []netip.Prefix // host bits kept: 10.2.1.1/24
+	Addresses        []AddressSpec // at least one
 	NoMulticastRoute bool
+}
+
+// AddressSpec is one address as users ask for it.
+type AddressSpec struct {
+	// Allocate has an address of the subnet Prefix allocated, or of the default one if that is not valid. Without it
+	// Prefix is the address, host bits kept: 10.2.1.1/24.
+	Allocate bool
+	Prefix   netip.Prefix
 }
 
 // AttachReply lists the addresses attached or detached.

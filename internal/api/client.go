@@ -130,6 +130,32 @@ func (c *Client) HandOver(ctx context.Context) error {
 	return err
 }
 
+// Prime waits until the network has agreed on who shares the address range.
+func (c *Client) Prime(ctx context.Context) error {
+	_, err := c.do(ctx, http.MethodGet, "/ring", nil, "")
+	return err
+}
+
+// RemovePeer takes over the space of a dead peer.
+func (c *Client) RemovePeer(ctx context.Context, peer string) (string, error) {
+	return c.do(ctx, http.MethodDelete, "/peer/"+url.PathEscape(peer), nil, "")
+}
+
+// Repair settles disagreements about the ring.
+func (c *Client) Repair(ctx context.Context) (string, error) {
+	return c.post(ctx, "/ipinfo/repair", nil)
+}
+
+// Check fetches the text of ipam check.
+func (c *Client) Check(ctx context.Context) (string, error) {
+	return c.do(ctx, http.MethodGet, "/status/ipam/check", nil, "")
+}
+
+// Waiting fetches what requests for addresses wait for, one reason a line.
+func (c *Client) Waiting(ctx context.Context) (string, error) {
+	return c.do(ctx, http.MethodGet, "/ipinfo/waiting", nil, "")
+}
+
 // Reset has the daemon remove everything of ours, and end.
 func (c *Client) Reset(ctx context.Context) error {
 	_, err := c.post(ctx, "/reset", nil)

@@ -60,15 +60,19 @@ func (n *fakeNode) Attach(_ context.Context, req AttachRequest) (AttachReply, er
 	if n.fault != nil {
 		return AttachReply{}, n.fault
 	}
-	n.attached[req.Target] = req
-	return AttachReply{Addresses: req.Addresses}, nil
+	list, err := prefixes(req)
+	if err == nil {
+		n.attached[req.Target] = req
+	}
+	return AttachReply{Addresses: list}, err
 }
 
 func (n *fakeNode) Detach(_ context.Context, req AttachRequest) (AttachReply, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.attached, req.Target)
-	return AttachReply{Addresses: req.Addresses}, n.fault
+	list, err := prefixes(req)
+	return AttachReply{Addresses: list}, errors.Join(n.fault, err)
 }
 
 func (n *fakeNode) Containers(_ context.Context, names []string) ([]Container, error) {
@@ -77,7 +81,8 @@ func (n *fakeNode) Containers(_ context.Context, names []string) ([]Container, e
 	var found []Container
 	for name, req := range n.attached {
 		if len(names) == 0 || slices.Contains(names, name) {
-			found = append(found, Container{ID: name, MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Addresses: req.Addresses})
+			list, _ := prefixes(req)
+			found = append(found, Container{ID: name, MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Addresses: list})
 		}
 	}
 	return found, n.fault
@@ -111,4 +116,16 @@ func (fakeResolver) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr
 		return []netip.Addr{netip.MustParseAddr("10.0.0.1")}, nil
 	}
 	return nil, errors.New("no such host")
+}
+
+// prefixes are the addresses of a request; nil and an error where they are to be allocated, which this node cannot.
+func prefixes(req AttachRequest) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, a := range req.Addresses {
+		if a.Allocate {
+			return nil, BadRequest(NoAllocation)
+		}
+		out = append(out, a.Prefix)
+	}
+	return out, nil
 }

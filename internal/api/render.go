@@ -38,6 +38,10 @@ func RenderStatus(r Report) string {
 	line("Connections", connectionCounts(rt.Connections))
 	line("Peers", peerCounts(rt.Peers))
 	line("TrustedSubnets", list(rt.TrustedSubnets))
+	if r.IPAM != nil {
+		b.WriteByte('\n')
+		renderSpace(line, r.IPAM)
+	}
 	return b.String()
 }
 

@@ -10,6 +10,7 @@ type Report struct {
 	Version      string
 	VersionCheck VersionCheck
 	Router       Router
+	IPAM         *IPAM `json:",omitempty"` // nil: addresses are not allocated
 }
 
 // VersionCheck is kept for scripts; the service behind it is gone, so Enabled is always false.

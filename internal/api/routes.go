@@ -37,6 +37,10 @@ func (s *Server) addReadRoutes(mux *http.ServeMux) {
 		mux.HandleFunc("GET /status/targets", s.status(RenderTargets))
 		mux.HandleFunc("GET /status/connections", s.status(RenderConnections))
 		mux.HandleFunc("GET /status/peers", s.status(RenderPeers))
+		if s.backends.Space != nil {
+			mux.HandleFunc("GET /status/ipam", s.status(RenderSpace))
+			mux.HandleFunc("GET /status/ipam/check", s.status(RenderSpaceCheck))
+		}
 		mux.HandleFunc("GET /report", s.report)
 	}
 	if s.backends.Metrics != nil {
@@ -65,10 +69,8 @@ func (s *Server) writeRoutes() *http.ServeMux {
 	if s.backends.Lifecycle != nil {
 		mux.HandleFunc("POST /stop", s.stop)
 		mux.HandleFunc("POST /reset", s.reset)
-		// The first step of a reset: what this peer owns of the network goes to others. It owns nothing yet that
-		// others could want.
-		mux.HandleFunc("DELETE /peer", noContent)
 	}
+	s.addSpaceRoutes(mux)
 	return mux
 }
 

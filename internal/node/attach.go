@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -102,58 +103,64 @@ func attachmentKey(id runtime.Identity) string {
 	return fmt.Sprintf("%s%d-%d", attachmentPrefix, id.Dev, id.Inode)
 }
 
+// placing is what a namespace is to get, or to lose.
+type placing struct {
+	target           string
+	addresses        []netip.Prefix
+	noMulticastRoute bool
+}
+
 // attach adds addresses to a namespace, and the interface where it has none.
-func (a *attachments) attach(ctx context.Context, req api.AttachRequest) (api.AttachReply, error) {
+func (a *attachments) attach(ctx context.Context, p placing) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	t, err := a.host.Resolve(req.Target)
+	t, err := a.host.Resolve(p.target)
 	if err != nil {
-		return api.AttachReply{}, userError(err)
+		return userError(err)
 	}
 	at, known := a.list[t.ID]
 	if !known {
-		at = runtime.Attachment{ID: req.Target, MAC: newMAC()}
+		at = runtime.Attachment{ID: p.target, MAC: newMAC()}
 	}
 	at.Target = t
-	at.Addresses = runtime.Add(at.Addresses, req.Addresses)
-	at.MulticastRoute = at.MulticastRoute || !req.NoMulticastRoute
+	at.Addresses = runtime.Add(at.Addresses, p.addresses)
+	at.MulticastRoute = at.MulticastRoute || !p.noMulticastRoute
 	warnings, err := a.host.Attach(ctx, at)
 	if err != nil {
-		return api.AttachReply{}, userError(err)
+		return userError(err)
 	}
 	for _, w := range warnings {
-		a.log.Warn(w, "target", req.Target)
+		a.log.Warn(w, "target", p.target)
 	}
-	if err := a.save(at); err != nil {
-		return api.AttachReply{}, err
-	}
-	return api.AttachReply{Addresses: req.Addresses}, nil
+	return a.save(at)
 }
 
 // detach removes addresses, and with the last one the interface. What is not
 // there needs no removing.
-func (a *attachments) detach(ctx context.Context, req api.AttachRequest) (api.AttachReply, error) {
+func (a *attachments) detach(ctx context.Context, p placing) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	reply := api.AttachReply{Addresses: req.Addresses}
-	t, err := a.host.Resolve(req.Target)
+	t, err := a.host.Resolve(p.target)
 	if errors.Is(err, netlink.ErrNoTarget) {
-		return reply, a.forgetNamed(req.Target)
+		return a.forgetNamed(p.target)
 	}
 	if err != nil {
-		return reply, userError(err)
+		return userError(err)
 	}
-	if err := a.host.Detach(ctx, t, req.Addresses); err != nil {
-		return reply, userError(err)
+	if len(p.addresses) == 0 { // to the host that would mean all of them
+		return nil
+	}
+	if err := a.host.Detach(ctx, t, p.addresses); err != nil {
+		return userError(err)
 	}
 	at, known := a.list[t.ID]
 	if !known {
-		return reply, nil
+		return nil
 	}
-	if at.Addresses = runtime.Remove(at.Addresses, req.Addresses); len(at.Addresses) == 0 {
-		return reply, a.forget(t.ID)
+	if at.Addresses = runtime.Remove(at.Addresses, p.addresses); len(at.Addresses) == 0 {
+		return a.forget(t.ID)
 	}
-	return reply, a.save(at)
+	return a.save(at)
 }
 
 // forgetNamed forgets a namespace that is gone by the name it was attached by.

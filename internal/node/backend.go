@@ -10,6 +10,15 @@ import (
 	"weave/runtime/netlink"
 )
 
+// backends are what the API works with.
+func (n *node) backends() api.Backends {
+	b := api.Backends{Reporter: n, Peers: n, Attacher: n, Lifecycle: n, Secrets: n.secrets, Metrics: n.metricsHandler()}
+	if n.ipam != nil {
+		b.Holders, b.Space = n.ipam, n.ipam
+	}
+	return b
+}
+
 // Connect implements api.Peers.
 func (n *node) Connect(ctx context.Context, targets []string, replace bool) error {
 	return n.mesh.submit(ctx, peer.Connect{Targets: targets, Replace: replace})
@@ -18,16 +27,6 @@ func (n *node) Connect(ctx context.Context, targets []string, replace bool) erro
 // Forget implements api.Peers.
 func (n *node) Forget(ctx context.Context, targets []string) error {
 	return n.mesh.submit(ctx, peer.Forget{Targets: targets})
-}
-
-// Attach implements api.Attacher.
-func (n *node) Attach(ctx context.Context, req api.AttachRequest) (api.AttachReply, error) {
-	return n.attachments.attach(ctx, req)
-}
-
-// Detach implements api.Attacher.
-func (n *node) Detach(ctx context.Context, req api.AttachRequest) (api.AttachReply, error) {
-	return n.attachments.detach(ctx, req)
 }
 
 // Containers implements api.Attacher.

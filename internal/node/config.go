@@ -51,6 +51,7 @@ type Config struct {
 	Tap            string         // what carries frames, see tun.ParseBackend; empty: the best there is
 	Queues         int            // of the TAP, and as many UDP sockets; 0: by the number of processors
 
+	Addresses AddressConfig
 	Paths     Paths
 	Listeners Listeners
 

@@ -33,6 +33,9 @@ func (n *node) metricsHandler() http.Handler {
 	r := prometheus.NewRegistry()
 	r.MustRegister(metrics{n}, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if n.ipam != nil {
+		r.MustRegister(addressMetrics{n.ipam})
+	}
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{})
 }
 

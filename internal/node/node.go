@@ -39,6 +39,7 @@ type node struct {
 	sessions    *sessionLoop
 	attachments *attachments
 	secrets     *secrets
+	ipam        *ipamLoop // nil: addresses are not allocated
 
 	ready     atomic.Bool
 	resetting atomic.Bool
@@ -86,6 +87,9 @@ func (n *node) open(ctx context.Context) error {
 		return err
 	}
 	if err := n.openControl(); err != nil {
+		return err
+	}
+	if err := n.openAddresses(); err != nil {
 		return err
 	}
 	return begin(n.store, n.cfg)
@@ -196,7 +200,7 @@ func (n *node) run(ctx context.Context) error {
 		Socket:   filepath.Join(n.cfg.Paths.Run, api.SocketName),
 		HTTPAddr: n.cfg.Listeners.HTTP, StatusAddr: n.cfg.Listeners.Status,
 		Instance: n.cfg.Instance, Log: n.log.With("part", "api"),
-	}, api.Backends{Reporter: n, Peers: n, Attacher: n, Lifecycle: n, Secrets: n.secrets, Metrics: n.metricsHandler()})
+	}, n.backends())
 	if err != nil {
 		return err
 	}
@@ -206,6 +210,10 @@ func (n *node) run(ctx context.Context) error {
 	g.Go(func() error { return n.sessions.run(ctx) })
 	g.Go(func() error { return n.watchAddresses(ctx) })
 	g.Go(func() error { return tidy(ctx) })
+	g.Go(func() error { return n.watchContainers(ctx) })
+	if n.ipam != nil {
+		g.Go(func() error { return n.ipam.run(ctx) })
+	}
 	lanes, err := newLanes(n.dp, n.tapQueues(), !n.tap.Offloads())
 	if err != nil {
 		return err
@@ -214,9 +222,14 @@ func (n *node) run(ctx context.Context) error {
 		g.Go(func() error { return n.ended("data plane", l.run(ctx)) })
 	}
 	g.Go(func() error { return newStreamLane(n.dp, n.tapQueues(), !n.tap.Offloads()).run(ctx) })
-	n.ready.Store(true)
-	n.log.Info("running", "name", n.memory.name, "nickname", n.cfg.Nickname, "port", n.cfg.Port, "instance", n.cfg.Instance)
-	g.Go(func() error { return server.Run(ctx) })
+	g.Go(func() error {
+		if err := n.adopt(ctx); err != nil {
+			n.log.Warn("not every address could be taken over", "err", err)
+		}
+		n.ready.Store(true)
+		n.log.Info("running", "name", n.memory.name, "nickname", n.cfg.Nickname, "port", n.cfg.Port, "instance", n.cfg.Instance)
+		return server.Run(ctx)
+	})
 	return g.Wait()
 }
 

@@ -25,6 +25,9 @@ func (n *node) Report() api.Report {
 	for _, p := range n.cfg.TrustedSubnets {
 		r.Router.TrustedSubnets = append(r.Router.TrustedSubnets, p.String())
 	}
+	if n.ipam != nil {
+		r.IPAM = n.ipam.report()
+	}
 	return r
 }
 
