@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"net/netip"
+	goruntime "runtime"
 	"slices"
 	"testing"
 	"time"
@@ -96,7 +97,7 @@ func (c *crew) awaits(k int, send func() []byte) {
 	buf := make([]byte, wire.MaxPacket)
 	for until := time.Now().Add(20 * time.Second); time.Now().Before(until); {
 		want := send()
-		for pause := time.Now().Add(100 * time.Millisecond); time.Now().Before(pause); yield() {
+		for pause := time.Now().Add(100 * time.Millisecond); time.Now().Before(pause); goruntime.Gosched() {
 			n, err := c.taps[k].TryRead(buf)
 			if err != nil {
 				c.t.Fatal(err)
@@ -202,7 +203,7 @@ func TestFloodsArriveOnce(t *testing.T) {
 func drainAll(t *testing.T, end *tuntest.End) {
 	t.Helper()
 	buf := make([]byte, wire.MaxPacket)
-	for quiet := time.Now().Add(200 * time.Millisecond); time.Now().Before(quiet); yield() {
+	for quiet := time.Now().Add(200 * time.Millisecond); time.Now().Before(quiet); goruntime.Gosched() {
 		n, err := end.TryRead(buf)
 		if err != nil {
 			t.Fatal(err)
@@ -243,7 +244,7 @@ func TestSessionsOnDemand(t *testing.T) {
 
 func eventually(t *testing.T, holds func() bool) {
 	t.Helper()
-	for until := time.Now().Add(20 * time.Second); !holds(); yield() {
+	for until := time.Now().Add(20 * time.Second); !holds(); goruntime.Gosched() {
 		if time.Now().After(until) {
 			t.Fatal("not within 20 s")
 		}
