@@ -35,7 +35,6 @@ type remote struct {
 	origin   atomic.Pointer[netip.AddrPort] // where its messages come from lately
 	heard    atomic.Uint64                  // milliseconds, see dataplane, of the last message from origin
 	told     atomic.Uint64                  // when another origin was reported last
-	floods   floodWindow
 	sent     traffic
 	received traffic
 	passed   traffic // messages passed on to it for others
@@ -128,6 +127,7 @@ type dataplane struct {
 	self     peer.Name
 	stream   func(conn uint64, msg []byte) // sends inside a control connection; copies, never blocks
 	floodSeq atomic.Uint32
+	floods   *floodTable
 
 	sockets []socketPair // at least one; more share the port
 
@@ -151,6 +151,7 @@ func newDataplane(sw *stack.Switch, clock *session.Clock) *dataplane {
 		stagings:   make(chan staged, 64),
 		streams:    make(chan streamed, 256),
 		stream:     func(uint64, []byte) {},
+		floods:     newFloodTable(),
 	}
 	dp.floodSeq.Store(rand.Uint32())
 	dp.table.Store(&table{})

@@ -1,7 +1,9 @@
 package node
 
 import (
-	"sync"
+	"encoding/binary"
+	"hash/maphash"
+	"sync/atomic"
 
 	"weave/peer/wire"
 	"weave/stack"
@@ -19,39 +21,29 @@ const floodLimit = 576 - overheadIPv6
 // What is too long for that, and what is for some peers only, goes to each of
 // them by itself.
 
-// floodWindow remembers which floods of one peer were seen. The lock is held for
-// a few instructions, once per flood.
-type floodWindow struct {
-	mu    sync.Mutex
-	begun bool
-	last  uint32
-	bits  uint64
+// floodSlots floods are remembered, at most.
+const floodSlots = 4096
+
+// floodTable remembers which floods were seen, by a hash of all that is in them.
+// So nobody can make a peer's next flood look old by numbering one of its own
+// in the peer's name; and what is forgotten in time to be taken twice takes
+// thousands of other floods meanwhile. Safe for concurrent use, without a lock.
+type floodTable struct {
+	seed  maphash.Seed
+	slots [floodSlots]atomic.Uint64
 }
+
+func newFloodTable() *floodTable { return &floodTable{seed: maphash.MakeSeed()} }
 
 // take reports whether a flood is new, and notes it.
-func (w *floodWindow) take(seq uint32) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	ahead := int32(seq - w.last)
-	switch {
-	case !w.begun:
-		w.begun, w.last, w.bits = true, seq, 1
-	case ahead > 0:
-		w.bits = w.bits<<min(uint32(ahead), 64) | 1
-		w.last = seq
-	case ahead <= -64 || w.bits>>uint32(-ahead)&1 == 1:
-		return false
-	default:
-		w.bits |= 1 << uint32(-ahead)
-	}
-	return true
-}
-
-// restart forgets all, for a peer that counts anew.
-func (w *floodWindow) restart() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.begun = false
+func (t *floodTable) take(head *wire.Flood, records []byte) bool {
+	var h maphash.Hash
+	h.SetSeed(t.seed)
+	_, _ = h.Write(head.Source[:])
+	_, _ = h.Write(binary.BigEndian.AppendUint32(make([]byte, 0, 4), head.Seq))
+	_, _ = h.Write(records)
+	sum := h.Sum64()
+	return t.slots[sum%floodSlots].Swap(sum) != sum
 }
 
 // flood sends a packet to everybody; false means that it cannot go that way.
@@ -81,7 +73,7 @@ func (d *downlink) flooded(by *remote, plain []byte) {
 		return
 	}
 	source := d.table.names[head.Source]
-	if source == nil || !source.floods.take(head.Seq) {
+	if source == nil || !d.dp.floods.take(&head, records) {
 		d.dp.counters.add(dropFlood, 1)
 		return
 	}

@@ -176,7 +176,6 @@ func (l *sessionLoop) offerWays(p *peerState, now time.Time) {
 // stays, and one handshake more does no harm.
 func (l *sessionLoop) restarted(p *peerState, n neighbour, now time.Time) {
 	p.yield = time.Time{}
-	p.floods.restart()
 	p.paths = peer.Paths{}
 	l.admit(n, now) // it may have another processor now
 	l.step(now, session.Want{Key: p.key}, netip.AddrPort{})

@@ -303,24 +303,23 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
-func TestFloodWindow(t *testing.T) {
-	var w floodWindow
-	for _, c := range []struct {
-		seq  uint32
-		want bool
-	}{{1 << 31, true}, {1 << 31, false}, {1<<31 + 5, true}, {1<<31 + 1, true}, {1<<31 + 1, false}, {1<<31 + 100, true}, {1<<31 + 5, false}, {1<<31 + 37, true}} {
-		if got := w.take(c.seq); got != c.want {
-			t.Errorf("%#x: %v", c.seq, got)
-		}
+// A flood is taken once, whatever others say in its source's name.
+func TestFloodTable(t *testing.T) {
+	table := newFloodTable()
+	mine := wire.Flood{Source: crewName(1), Seq: 7}
+	if !table.take(&mine, []byte("a")) || table.take(&mine, []byte("a")) {
+		t.Error("not once")
 	}
-	w.restart()
-	if !w.take(3) {
-		t.Error("a restarted peer is not heard")
+	forged := wire.Flood{Source: crewName(1), Seq: 8}
+	if !table.take(&forged, []byte("forged")) {
+		t.Error("another flood was taken for the first")
 	}
-	w = floodWindow{}
-	w.take(0xffffffff)
-	if !w.take(0) || w.take(0xffffffff) {
-		t.Error("the numbers do not wrap")
+	next := wire.Flood{Source: crewName(1), Seq: 8, Hops: 3}
+	if !table.take(&next, []byte("b")) {
+		t.Error("a forged flood keeps the real one out")
+	}
+	if next.Hops--; table.take(&next, []byte("b")) {
+		t.Error("the same flood from a longer way is taken for another")
 	}
 }
 
