@@ -257,7 +257,14 @@ func TestTwoNATs(t *testing.T) {
 //
 //	c1 ── host1 ═══ host2 ── c2     host2: 10.99.0.2, then 10.99.0.77
 func TestAddressChanges(t *testing.T) {
-	p := newPair(t, lab.Config{})
+	l := newLab(t, lab.Config{Hosts: 2})
+	for _, x := range l.Hosts { // whose addresses stay
+		must(t, x.Sysctl("net/ipv6/conf/all/disable_ipv6", "1"))
+	}
+	launch(t, l.Hosts[0])
+	launch(t, l.Hosts[1], l.Hosts[0].IP)
+	waitMesh(t, l.Hosts...)
+	p := joinPair(t, l)
 	tcp := hold(t, p.c1, p.c2, "10.2.1.2:7")
 	tcp.asks(t, soon)
 	must(t, p.Hosts[1].Readdress("10.99.0.77"))

@@ -21,7 +21,7 @@ import (
 const socketBuffer = 8 << 20
 
 // addressInterval is how often the host's addresses are looked at.
-const addressInterval = 30 * time.Second
+const addressInterval = 3 * time.Second
 
 // listenUDP opens a pair of sockets for each lane that receives.
 func (n *node) listenUDP() error {
@@ -119,7 +119,8 @@ func (n *node) hostAddresses() []string {
 	return slices.Compact(out)
 }
 
-// watchAddresses tells the mesh when the host's addresses change.
+// watchAddresses tells the mesh when the host's addresses change, and has peers
+// hear from the new ones.
 func (n *node) watchAddresses(ctx context.Context) error {
 	last := n.candidates()
 	tick := time.NewTicker(addressInterval)
@@ -135,6 +136,7 @@ func (n *node) watchAddresses(ctx context.Context) error {
 			continue
 		}
 		last = now
+		n.sessions.rouse()
 		if n.mesh.submit(ctx, peer.LocalAddresses{Addresses: now}) != nil {
 			return nil
 		}

@@ -117,7 +117,11 @@ func (l *sessionLoop) sync(ctx context.Context, now time.Time) {
 	}
 	l.route(w)
 	l.publish()
+	roused := l.roused.Swap(false)
 	for _, p := range l.book.peers {
+		if roused {
+			p.paths.Again()
+		}
 		if l.engaged(p, now) {
 			l.offerWays(p, now)
 			l.initiate(p, now)

@@ -45,14 +45,17 @@ type sessionLoop struct {
 	wanted  atomic.Pointer[wish]
 	secrets atomic.Pointer[[]peer.Secret] // of data sessions
 	wake    chan struct{}
+	roused  atomic.Bool                 // all ways are to be tried at once
 	reports atomic.Pointer[pathReports] // for users
 
-	book  peerBook
-	idle  time.Duration // see engagedFor
-	aged  time.Time
-	shown time.Time // when reports was made
-	hurry bool      // a tick is due at once
+	book   peerBook
+	idle   time.Duration // see engagedFor
+	chores chores
+	hurry  bool // a tick is due at once
 }
+
+// chores is when what is done now and then was done last.
+type chores struct{ aged, shown time.Time }
 
 // peerBook is the session loop's peers, and what the table is made of.
 type peerBook struct {
@@ -83,6 +86,13 @@ func (l *sessionLoop) want(w wish) {
 // use stay, the next handshakes are made with a secret that both ends accept.
 func (l *sessionLoop) accept(list []peer.Secret) {
 	l.secrets.Store(&list)
+	offer(l.wake, struct{}{})
+}
+
+// rouse has all ways tried at once, as those to us may have changed; any goroutine
+// may call it, it never blocks.
+func (l *sessionLoop) rouse() {
+	l.roused.Store(true)
 	offer(l.wake, struct{}{})
 }
 
@@ -139,12 +149,12 @@ func (l *sessionLoop) tick(ctx context.Context, now time.Time) {
 		}
 		l.look(ctx, p, now)
 	}
-	if now.Sub(l.aged) > ageInterval {
-		l.aged = now
+	if now.Sub(l.chores.aged) > ageInterval {
+		l.chores.aged = now
 		l.dp.sw.Age(l.dp.stamp())
 	}
-	if now.Sub(l.shown) > reportInterval {
-		l.shown = now
+	if now.Sub(l.chores.shown) > reportInterval {
+		l.chores.shown = now
 		l.show()
 	}
 }
