@@ -204,21 +204,26 @@ func TestAddressOfDeadContainer(t *testing.T) {
 //
 //	c1 ── host1 (stopped, killed, launched) ═══ host2 ── c2
 func TestAddressesSurviveRestart(t *testing.T) {
-	l := mesh(t, lab.Config{Hosts: 2})
+	l := mesh(t, lab.Config{Hosts: 2}, "--ipalloc-range", "10.32.0.0/16")
 	h1, h2 := l.Hosts[0], l.Hosts[1]
 	c1, ip1 := attached(t, h1)
 	c2, ip2 := attached(t, h2)
+	checkShares(t, l.Hosts)
 	before := run(t, h1, "status", "ipam")
 	for _, end := range []func(){
 		func() { run(t, h1, "stop") },
 		func() { must(t, h1.KillAll()) },
 	} {
 		end()
-		launch(t, h1, h2.IP)
+		launch(t, h1, h2.IP, "--ipalloc-range", "10.32.0.0/16")
 		waitMesh(t, h1, h2)
-		if now := run(t, h1, "status", "ipam"); now != before {
-			t.Errorf("status ipam:\n%s\nbefore:\n%s", now, before)
+		same := func() error {
+			if now := run(t, h1, "status", "ipam"); now != before {
+				return fmt.Errorf("status ipam:\n%s\nbefore:\n%s", now, before)
+			}
+			return nil
 		}
+		eventually(t, soon, same)
 		if again := attachTo(t, h1, c1); again != ip1 {
 			t.Errorf("the container's address was %s, now %s", ip1, again)
 		}
