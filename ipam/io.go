@@ -184,5 +184,6 @@ const (
 	digestEvery  = 30 * time.Second
 	ballotTime   = time.Second // for one round of a decree, at least; up to twice that
 	removeTime   = 30 * time.Second
+	refusalTime  = 5 * time.Second // in which others may still believe that they reach a peer that is gone
 	handoverTime = 3 * time.Second
 )

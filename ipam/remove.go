@@ -219,7 +219,9 @@ func (c *Core) endRemoval(gone Member, d *decree, why string) {
 func (c *Core) removalVote(from peer.Name, gone Member, voter peer.Name, v vote, w *WireVote, answered bool) {
 	d := c.decrees[gone]
 	if w.GetRefused() {
-		if d != nil && d.wants {
+		// Who has just lost a peer hears of it a moment before others do.
+		early := d != nil && !d.reclaim && d.until.Sub(c.now) > removeTime-refusalTime
+		if d != nil && d.wants && !early {
 			c.endRemoval(gone, d, fmt.Sprintf("peer %s can be reached from %s", c.label(gone.Name), c.label(from)))
 		}
 		return

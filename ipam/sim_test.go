@@ -46,7 +46,6 @@ type simHost struct {
 	group   int
 	dead    bool // for good
 	removed bool
-	reset   bool // handed over: comes back with nothing
 	replies map[ReqID]Reply
 	waits   map[ReqID]Input
 	told    string // what it knows to be reachable

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -66,9 +67,6 @@ func renderSpace(line func(label, value string), i *IPAM) {
 	line("Status", i.Status)
 	line("Range", i.Range)
 	line("DefaultSubnet", i.DefaultSubnet)
-	if i.RangeIPv6 != "" {
-		line("RangeIPv6", i.RangeIPv6)
-	}
 }
 
 // share is what one peer owns.
@@ -121,7 +119,7 @@ func RenderSpaceCheck(r Report) string {
 		return "Addresses are not allocated here.\n"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "Range %s, default subnet %s: %s\n", i.Range, i.DefaultSubnet, i.Status)
+	fmt.Fprintf(&b, "Range %s, default subnet %s, IPv6 %s: %s\n", i.Range, i.DefaultSubnet, cmp.Or(i.RangeIPv6, "none"), i.Status)
 	if len(i.Entries) == 0 {
 		b.WriteString("It is not shared yet; the first command that needs an address has that done, or 'weave prime'.\n")
 	}

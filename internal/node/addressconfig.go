@@ -14,6 +14,13 @@ import (
 // DefaultRange is the address range where launch is told none.
 const DefaultRange = "10.32.0.0/12"
 
+var (
+	//lint:ignore ST1005 scripts look for this text, as Weave Net wrote it
+	errSubnetAlone = errors.New("--ipalloc-default-subnet specified without --ipalloc-range.")
+	//lint:ignore ST1005 scripts look for this text, as Weave Net wrote it
+	errInitAlone = errors.New("--ipalloc-init specified without --ipalloc-range.")
+)
+
 // AddressFlags are the flags of launch about addresses, as typed.
 type AddressFlags struct {
 	Range         string // "" = no allocation
@@ -41,9 +48,9 @@ func ParseAddressFlags(f AddressFlags) (AddressConfig, error) {
 	if f.Range == "" {
 		switch {
 		case f.DefaultSubnet != "":
-			return c, errors.New("--ipalloc-default-subnet specified without --ipalloc-range.")
+			return c, errSubnetAlone
 		case f.Init != "":
-			return c, errors.New("--ipalloc-init specified without --ipalloc-range.")
+			return c, errInitAlone
 		case f.RangeV6 != "" || f.ReclaimAfter != 0:
 			return c, errors.New("--ipalloc-range-v6 and --reclaim-after need an --ipalloc-range")
 		}
@@ -66,7 +73,8 @@ func ParseAddressFlags(f AddressFlags) (AddressConfig, error) {
 		}
 	}
 	if c.Init, err = ipam.ParseInit(f.Init); err != nil {
-		return c, fmt.Errorf("Unable to parse --ipalloc-init: %w", err) //nolint:all // Weave Net's words
+		//lint:ignore ST1005 scripts look for this text, as Weave Net wrote it
+		return c, fmt.Errorf("Unable to parse --ipalloc-init: %w", err)
 	}
 	if c.ReclaimAfter = f.ReclaimAfter; c.ReclaimAfter < 0 || c.ReclaimAfter > 0 && c.ReclaimAfter < minReclaim {
 		return c, fmt.Errorf("invalid --reclaim-after %v, should be %v at least, or 0 for never", f.ReclaimAfter, minReclaim)
