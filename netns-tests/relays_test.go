@@ -324,3 +324,23 @@ func TestAdvertiseAddress(t *testing.T) {
 	must(t, l.Hosts[0].Refuse("10.99.0.0/24"), l.Hosts[0].Refuse("fd99::/64"))
 	shows(t, l.Hosts[1], settle, "(host1)", "direct 192.0.2.7:6783")
 }
+
+// A host that hands out no addresses itself passes on what the others say about theirs:
+//
+//	c1 ── host1 ═══ host2 (--ipalloc-range "") ═══ host3 ── c3
+func TestRelayWithoutAddresses(t *testing.T) {
+	l := newLab(t, lab.Config{Hosts: 3})
+	h := l.Hosts
+	must(t, l.Join([2]int{1, 2}, [2]int{2, 3}))
+	launch(t, h[1], "--ipalloc-range", "")
+	launch(t, h[0], h[1].IP)
+	launch(t, h[2], h[1].IP)
+	waitConnected(t, h[1], 2)
+	c1, err := h[0].NewContainer()
+	must(t, err)
+	c3, err := h[2].NewContainer()
+	must(t, err)
+	run(t, h[0], "attach", c1.Name)
+	ip := strings.TrimSpace(run(t, h[2], "attach", c3.Name))
+	pings(t, c1, ip, settle)
+}
