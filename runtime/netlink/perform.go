@@ -132,7 +132,11 @@ func (h *Host) createVeth(s runtime.Step, inside *space) error {
 	if !s.MAC.IsZero() {
 		v.PeerHardwareAddr = s.MAC[:]
 	}
-	return h.space.LinkAdd(v)
+	if err := h.space.LinkAdd(v); err != nil {
+		return err
+	}
+	fitSuperFrames(inside, s.Peer, s.MTU)
+	return nil
 }
 
 func (h *Host) delete(name string) error {
