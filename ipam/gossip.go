@@ -125,7 +125,7 @@ func (c *Core) receive(in Message) {
 		return
 	}
 	if r != c.cfg.Range {
-		c.fault(in.From, fmt.Sprintf("Incompatible IP allocation ranges (received: %s, ours: %s)", r, c.cfg.Range))
+		c.fault(in.From, fmt.Sprintf(incompatible+" (received: %s, ours: %s)", r, c.cfg.Range))
 		return
 	}
 	if c.world.near[in.From] {

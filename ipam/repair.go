@@ -20,7 +20,7 @@ func (c *Core) repair(id ReqID) {
 		c.work.woken = true
 	}
 	for n, f := range c.world.faults {
-		if strings.HasPrefix(f, "Incompatible") {
+		if strings.HasPrefix(f, incompatible) {
 			did = append(did, c.label(n)+" has another range: launch it again with --ipalloc-range "+c.cfg.Range.String())
 		}
 	}
