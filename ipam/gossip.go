@@ -114,6 +114,12 @@ func (c *Core) sendState(to peer.Name, digest bool) {
 	c.send(to, &WireMessage{Delta: c.wireDelta(all), Digest: digest})
 }
 
+// sendAll sends all of the ring to everybody, for what happens seldom.
+func (c *Core) sendAll() {
+	delete(c.gossip.told, peer.Name{})
+	c.sendState(peer.Name{}, false)
+}
+
 // receive takes in a message of another peer.
 func (c *Core) receive(in Message) {
 	if in.From == c.cfg.Name || in.From.IsZero() {
