@@ -212,7 +212,7 @@ func (n *churner) report(t *testing.T) {
 // Elections under every misfortune: in the end there is one ring, and never
 // were there two.
 func TestElections(t *testing.T) {
-	for seed := uint64(1); seed <= 150*simFactor(); seed++ {
+	for seed := uint64(1); seed <= 60*simFactor(); seed++ {
 		n := newNetwork(t, simConfig{seed: seed, hosts: 2 + int(seed%5), rng: "10.32.0.0/26", loss: 0.3 * float64(seed%3) / 2, careful: true})
 		c := &churner{network: n, idents: 3, names: 1 << 30}
 		for range 40 {

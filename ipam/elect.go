@@ -45,7 +45,10 @@ func (c *Core) electors() int {
 	if c.cfg.Init.Count > 0 {
 		return c.cfg.Init.Count
 	}
-	return c.world.electors
+	if c.world.electors == 0 {
+		return 0
+	}
+	return max(1, c.world.electors-c.world.foreign())
 }
 
 func (c *Core) quorum() int { return c.electors()/2 + 1 }

@@ -114,6 +114,12 @@ func (c *Core) sendState(to peer.Name, digest bool) {
 	c.send(to, &WireMessage{Delta: c.wireDelta(all), Digest: digest})
 }
 
+// sendAll sends all of the ring to everybody, for what happens seldom.
+func (c *Core) sendAll() {
+	delete(c.gossip.told, peer.Name{})
+	c.sendState(peer.Name{}, false)
+}
+
 // receive takes in a message of another peer.
 func (c *Core) receive(in Message) {
 	if in.From == c.cfg.Name || in.From.IsZero() {
@@ -125,7 +131,7 @@ func (c *Core) receive(in Message) {
 		return
 	}
 	if r != c.cfg.Range {
-		c.fault(in.From, fmt.Sprintf("Incompatible IP allocation ranges (received: %s, ours: %s)", r, c.cfg.Range))
+		c.fault(in.From, fmt.Sprintf(incompatible+" (received: %s, ours: %s)", r, c.cfg.Range))
 		return
 	}
 	if c.world.near[in.From] {

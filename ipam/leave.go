@@ -26,7 +26,7 @@ func (c *Core) handOver(id ReqID) {
 	c.dropRequests(func(*request) bool { return true }, "this peer hands its addresses over; it is to be reset")
 	c.mergeRing(c.cfg.Name, Delta{Genesis: c.ring.genesis, Tombs: map[Member]Member{c.self: heir}})
 	c.event(LevelInfo, "handed all addresses over", "heir", c.label(heir.Name))
-	c.broadcast(c.ring.Snapshot())
+	c.sendAll()
 	c.work.hand = &handover{id: id, heir: heir, next: c.now, until: c.now.Add(handoverTime)}
 }
 

@@ -19,7 +19,7 @@ func (n *network) kill(i int) {
 // Two are told to remove the same dead peer at the same time: one of them takes
 // its space over, the other one says 0; so does everybody who is told later.
 func TestRemoveOnSeveralPeersAtOnce(t *testing.T) {
-	for seed := uint64(1); seed <= 40; seed++ {
+	for seed := uint64(1); seed <= 16; seed++ {
 		n := newNetwork(t, simConfig{seed: seed, hosts: 4, rng: "10.32.0.0/24", careful: true, loss: float64(seed%4) / 10})
 		n.must(0, Prime{ID: 1}, 1)
 		n.run(time.Minute)
@@ -252,13 +252,9 @@ func TestDifferentRange(t *testing.T) {
 	n.hosts[1].disk = map[string][]byte{}
 	n.start(n.hosts[1])
 	n.announce()
-	n.cut(func(i int) int { return i })
-	for i, h := range n.hosts {
-		n.step(h, Reachable{Peers: n.nearOf(i), Electors: 1})
-	}
-	n.alloc(0, "a", "10.32.0.0/24")
+	n.run(time.Second)
+	n.alloc(0, "a", "10.32.0.0/24") // although it was told of two electors
 	n.alloc(1, "a", "10.40.0.0/24")
-	n.cut(func(int) int { return 0 })
 	n.run(time.Minute)
 	for i, want := range []string{"(received: 10.40.0.0/24, ours: 10.32.0.0/24)", "(received: 10.32.0.0/24, ours: 10.40.0.0/24)"} {
 		v := n.hosts[i].core.view()
@@ -276,7 +272,7 @@ func TestDifferentRange(t *testing.T) {
 // Careless operators remove peers that live on the other side of a partition.
 // Whatever follows, the rings become one, and nobody stops.
 func TestCarelessOperatorsConverge(t *testing.T) {
-	for seed := uint64(1); seed <= 60; seed++ {
+	for seed := uint64(1); seed <= 20*simFactor(); seed++ {
 		n := newNetwork(t, simConfig{seed: seed, hosts: 3 + int(seed%3), rng: "10.32.0.0/25", loss: 0.1})
 		c := &churner{network: n, idents: 8}
 		n.must(0, Prime{ID: 1 << 30}, 1<<30)

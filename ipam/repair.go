@@ -20,7 +20,7 @@ func (c *Core) repair(id ReqID) {
 		c.work.woken = true
 	}
 	for n, f := range c.world.faults {
-		if strings.HasPrefix(f, "Incompatible") {
+		if strings.HasPrefix(f, incompatible) {
 			did = append(did, c.label(n)+" has another range: launch it again with --ipalloc-range "+c.cfg.Range.String())
 		}
 	}
@@ -46,7 +46,7 @@ func (c *Core) repairRings() []string {
 // supersede has another ring give way to ours.
 func (c *Core) supersede(g Genesis) {
 	c.mergeRing(c.cfg.Name, Delta{Genesis: c.ring.genesis, Settled: []uint64{g.ID()}})
-	c.broadcast(c.ring.Snapshot())
+	c.sendAll()
 }
 
 func (c *Core) seedList(g Genesis) string {

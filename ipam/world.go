@@ -2,6 +2,7 @@ package ipam
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"weave/peer"
@@ -134,4 +135,19 @@ func (c *Core) fenced() bool {
 		}
 	}
 	return lost > len(owners)/2
+}
+
+// incompatible begins what is said of a peer with another range.
+const incompatible = "Incompatible IP allocation ranges"
+
+// foreign counts the peers near that have another range: they will never vote
+// on ours.
+func (w *world) foreign() int {
+	n := 0
+	for _, f := range w.faults {
+		if strings.HasPrefix(f, incompatible) {
+			n++
+		}
+	}
+	return n
 }

@@ -72,8 +72,11 @@ func waitFlag() cli.Flag { return &cli.DurationFlag{Name: "wait"} }
 
 // patiently makes a call that may have to wait for other peers. After a while it says on stderr what for.
 func (inv *invocation) patiently(c *cli.Context, call func(context.Context) (string, error)) (string, error) {
-	ctx, cancel := context.WithCancel(c.Context)
 	limit := c.Duration("wait")
+	if limit < 0 {
+		return "", fmt.Errorf("invalid --wait %v, should be 0 (for ever) or more", limit)
+	}
+	ctx, cancel := context.WithCancel(c.Context)
 	if limit > 0 {
 		ctx, cancel = context.WithTimeout(c.Context, limit)
 	}

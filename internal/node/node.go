@@ -41,9 +41,14 @@ type node struct {
 	secrets     *secrets
 	ipam        *ipamLoop // nil: addresses are not allocated
 
+	phase
+	stop context.CancelFunc
+}
+
+// phase is how far the daemon is.
+type phase struct {
 	ready     atomic.Bool
 	resetting atomic.Bool
-	stop      context.CancelFunc
 }
 
 // Run is the daemon. It returns nil when it was asked to stop, by ctx or by
