@@ -326,3 +326,33 @@ func TestResetHandsOver(t *testing.T) {
 		return nil
 	})
 }
+
+// Seeds need nobody, observers wait for others; without IPv6 there is none.
+//
+//	host1 (seed)   host2 (seed)   host3 (observer)
+func TestSeedsAndObserver(t *testing.T) {
+	l := newLab(t, lab.Config{Hosts: 3})
+	h1, h2, h3 := l.Hosts[0], l.Hosts[1], l.Hosts[2]
+	seed := []string{"--ipalloc-range", "10.32.0.0/16", "--ipalloc-init", "seed=::1,::2", "--ipv6=false"}
+	launch(t, h1, append([]string{"--name", "::1"}, seed...)...)
+	launch(t, h2, append([]string{"--name", "::2"}, seed...)...)
+	c1, ip1 := attached(t, h1)
+	_, ip2 := attached(t, h2)
+	if ip1 != "10.32.0.1" || ip2 != "10.32.128.0" {
+		t.Errorf("the seeds gave out %s and %s", ip1, ip2)
+	}
+	if out := run(t, h1, "ps", c1.Name); !strings.HasSuffix(out, " 10.32.0.1/16\n") {
+		t.Errorf("ps prints %q", out)
+	}
+	launch(t, h3, "--ipalloc-range", "10.32.0.0/16", "--ipalloc-init", "observer")
+	if r := h3.Weave("prime", "--wait", "4s"); r.RC != 1 || !strings.Contains(r.Stderr, "waiting: this peer is an observer") {
+		t.Errorf("prime of a lonely observer: %v", r)
+	}
+	run(t, h3, "connect", h1.IP, h2.IP)
+	if r := h3.Weave("prime", "--wait", "30s"); r.RC != 0 {
+		t.Errorf("prime: %v", r)
+	}
+	attached(t, h3)
+	waitMesh(t, l.Hosts...)
+	checkShares(t, l.Hosts)
+}
