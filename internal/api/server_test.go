@@ -137,7 +137,7 @@ func TestHostileTemplates(t *testing.T) {
 		"repeating":   {t.Context(), `{{printf "%[1]v%[1]v" .}}`, errTooMuch},
 		"arguments":   {t.Context(), `{{print` + strings.Repeat(" .", 100) + `}}`, errTooMuch},
 		"long":        {t.Context(), strings.Repeat("x", maxTemplate+1), errTemplateSize},
-		"writing":     {t.Context(), `{{$x := printf "%999d" 1}}{{$x = print $x $x $x $x}}{{$x = print $x $x $x $x}}{{range 100000}}{{$x}}{{end}}`, errOutputSize},
+		"writing":     {t.Context(), `{{$x := printf "%999d" 1}}{{$x = print $x $x $x $x}}{{$x = print $x $x $x $x}}{{$x = print $x $x $x $x}}{{$x = print $x $x $x $x}}{{range 100000}}{{$x}}{{end}}`, errOutputSize},
 	} {
 		if _, err := executeTemplate(c.ctx, c.text, busyReport()); !errors.Is(err, c.want) {
 			t.Errorf("%s: got %v, want %v", name, err, c.want)
