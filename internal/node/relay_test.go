@@ -192,9 +192,9 @@ func TestFloodsArriveOnce(t *testing.T) {
 	for n, size := range []int{46, 300, 1200} {
 		eventually(t, func() bool { // a heartbeat that comes late, on a busy machine, may cost a frame
 			n += 10
-			want := string(c.send(0, -1, bytes.Repeat([]byte{byte(n)}, size)))
+			want := c.send(0, -1, bytes.Repeat([]byte{byte(n)}, size))
 			for pause := time.Now().Add(time.Second); time.Now().Before(pause); goruntime.Gosched() {
-				if c.collect(got); got[1][want] > 0 && got[2][want] > 0 && got[3][want] > 0 {
+				if c.collect(got); got[1][string(want)] > 0 && got[2][string(want)] > 0 && got[3][string(want)] > 0 {
 					return true
 				}
 			}
@@ -290,7 +290,10 @@ func TestBadRelaysAndFloods(t *testing.T) {
 	record, _ := wire.AppendFrame(nil, append(make([]byte, wire.VnetLen), frame(0xff, 1, make([]byte, 46))...), 1000)
 	bad := [][]byte{
 		relay(5, crewName(1), []byte("no message")), relay(5, peer.Name{2, 9}, record), relay(5, crewName(0), record),
-		relay(1, crewName(0), record), {byte(wire.KindRelay)}, {byte(wire.KindFlood), 1}, flood(peer.Name{2, 9}, 1, record),
+		relay(1, crewName(0), record),
+		{byte(wire.KindRelay)},
+		{byte(wire.KindFlood), 1},
+		flood(peer.Name{2, 9}, 1, record),
 		flood(crewName(1), 1, record), flood(crewName(0), 77, []byte{byte(wire.KindHeartbeat)}), flood(crewName(0), 78, record[:9]),
 	}
 	before := counted(c.sides[1])
