@@ -35,6 +35,7 @@ var rooms = map[string]room{
 	"peer":                {pure: true, may: []string{"peer/wire"}, above: coreReason},
 	"ipam":                {pure: true, may: []string{"peer"}, above: coreReason + "; of peers it knows the name"},
 	"dns":                 {pure: true, may: []string{"peer"}, above: coreReason + "; of peers it knows the name"},
+	"dns/server":          {may: []string{"dns"}, above: edgeReason},
 	"runtime":             {pure: true, above: coreReason},
 	"tun":                 {above: edgeReason},
 	"tun/tuntest":         {may: []string{"tun"}, above: edgeReason},
