@@ -34,6 +34,8 @@ var rooms = map[string]room{
 	"peer/session/gcm":    {pure: true, above: coreReason},
 	"peer":                {pure: true, may: []string{"peer/wire"}, above: coreReason},
 	"ipam":                {pure: true, may: []string{"peer"}, above: coreReason + "; of peers it knows the name"},
+	"dns":                 {pure: true, may: []string{"peer"}, above: coreReason + "; of peers it knows the name"},
+	"dns/server":          {may: []string{"dns"}, above: edgeReason},
 	"runtime":             {pure: true, above: coreReason},
 	"tun":                 {above: edgeReason},
 	"tun/tuntest":         {may: []string{"tun"}, above: edgeReason},

@@ -48,6 +48,7 @@ func launchFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "foreground"},
 	}
 	flags = append(flags, addressFlags()...)
+	flags = append(flags, dnsFlags()...)
 	for _, name := range deadFlags {
 		flags = append(flags, &cli.StringFlag{Name: name, Hidden: true})
 	}
@@ -60,6 +61,7 @@ type options struct {
 	level     string
 	noRestart bool
 	addresses node.AddressFlags
+	names     node.NameFlags
 }
 
 // readOptions checks everything about an invocation of launch that can be checked without starting anything.
@@ -104,7 +106,11 @@ func readOptions(c *cli.Context, d dirs) (options, error) {
 	if cfg.Addresses, err = node.ParseAddressFlags(addresses); err != nil {
 		return options{}, err
 	}
-	opts := options{node: cfg, level: c.String("log-level"), noRestart: c.Bool("no-restart"), addresses: addresses}
+	names := readNameFlags(c)
+	if cfg.Names, err = node.ParseNameFlags(names); err != nil {
+		return options{}, err
+	}
+	opts := options{node: cfg, level: c.String("log-level"), noRestart: c.Bool("no-restart"), addresses: addresses, names: names}
 	return opts, opts.check()
 }
 
@@ -282,6 +288,7 @@ func (o options) arguments() []string {
 		args = append(args, "--advertise-address="+a)
 	}
 	args = append(args, addressArguments(o.addresses)...)
+	args = append(args, nameArguments(o.names)...)
 	if cfg.Host.IsValid() {
 		args = append(args, "--host="+cfg.Host.String())
 	}

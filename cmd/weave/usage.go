@@ -18,13 +18,25 @@ weave launch        [--name <name>] [--nickname <nickname>]
                     [--ipalloc-init consensus[=<count>]|seed=<name>,...|observer]
                     [--ipalloc-range-v6 <cidr>] [--ipv6=false]
                     [--reclaim-after <duration>]
+                    [--no-dns] [--dns-domain <domain>] [--dns-ttl <seconds>]
+                    [--dns-listen-address <ip>:<port>] [--dns-upstream <ip>[:<port>] ...]
+                    [--dns-fallback-timeout <duration>] [--resolv-conf <file>]
                     [--no-restart] [--foreground] [<peer> ...]
 
 weave connect       [--replace] [<peer> ...]
       forget        <peer> ...
 
-weave attach        [<addr> ...] [--no-multicast-route] [--wait <duration>] <target>
+weave attach        [<addr> ...] [--name <name> ... | -h <fqdn>] [--without-dns]
+                    [--resolv-conf] [--no-multicast-route] [--wait <duration>] <target>
       detach        [<addr> ...] [--wait <duration>] <target>
+
+weave dns-add       [<ip_address> ...] <target> [-h <fqdn>] [--service <service> ...]
+                    <ip_address> ... -h <fqdn> [--service <service> ...]
+      dns-remove    [<ip_address> ...] <target> [-h <fqdn>]
+                    <ip_address> ... -h <fqdn>
+      dns-lookup    <unqualified_name>
+      dns-args
+      dns-setup     [--apply]
 
 weave prime         [--wait <duration>]
       rmpeer        <peer_id> ...
@@ -34,7 +46,7 @@ weave password      add <password> | add --file <file>
                     retire <password> | retire <id> | retire --file <file>
                     list
 
-weave status        [targets | connections | peers | ipam]
+weave status        [targets | connections | peers | dns | ipam]
       report        [-f <format>]
       ps            [<target> ...]
 
@@ -48,6 +60,7 @@ where <peer>     = <ip_address_or_fqdn>[:<port>]
       <duration> = e.g. 30s, 5m, 24h
       <target>   = path of a network namespace | name under /run/netns | pid
       <name>     = six bytes in hex, e.g. 8a:3e:3e:3e:3e:3e
+      <service>  = [<name>/]tcp|udp|sctp/<port>, found by SRV queries
       <format>   = a Go template over the fields of the report
 
 State is kept in WEAVE_STATE_DIR (/var/lib/weave for root, else

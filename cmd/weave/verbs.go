@@ -24,11 +24,16 @@ func (inv *invocation) verbs() []*cli.Command {
 		{Name: "status", Action: inv.status},
 		{Name: "report", Flags: []cli.Flag{&cli.StringFlag{Name: "f"}}, Action: inv.report},
 		{Name: "ps", Action: inv.ps},
-		{Name: "attach", Flags: []cli.Flag{&cli.BoolFlag{Name: "no-multicast-route"}, waitFlag()}, Action: inv.attach},
+		{Name: "attach", Flags: append(attachNameFlags(), &cli.BoolFlag{Name: "no-multicast-route"}, waitFlag()), Action: inv.attach},
 		{Name: "detach", Flags: []cli.Flag{waitFlag()}, Action: inv.detach},
 		{Name: "prime", Flags: []cli.Flag{waitFlag()}, Action: inv.prime},
 		{Name: "rmpeer", Flags: []cli.Flag{waitFlag()}, Action: inv.rmpeer},
 		{Name: "ipam", Flags: []cli.Flag{&cli.BoolFlag{Name: "repair"}}, Action: inv.ipam},
+		{Name: "dns-add", Flags: nameFlags(), Action: inv.dnsAdd},
+		{Name: "dns-remove", Flags: nameFlags(), Action: inv.dnsRemove},
+		{Name: "dns-lookup", Action: inv.dnsLookup},
+		{Name: "dns-args", Action: inv.dnsArgs},
+		{Name: "dns-setup", Flags: []cli.Flag{&cli.BoolFlag{Name: "apply"}}, Action: inv.dnsSetup},
 		{Name: "password", Flags: passwordFlags(), Action: inv.password},
 		{Name: "version", Action: inv.version},
 		{Name: "stop", Action: inv.stop},
@@ -92,8 +97,13 @@ func (inv *invocation) attach(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.Bool("resolv-conf") {
+		if err := inv.writeResolvConf(c.Context, target); err != nil {
+			return err
+		}
+	}
 	return inv.print(inv.patiently(c, func(ctx context.Context) (string, error) {
-		return inv.client().Attach(ctx, target, addrs, c.Bool("no-multicast-route"))
+		return inv.client().AttachWith(ctx, attachForm(c, target, addrs))
 	}))
 }
 

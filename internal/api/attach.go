@@ -23,6 +23,8 @@ func parseAttach(form url.Values) (AttachRequest, error) {
 		}
 		req.NoMulticastRoute = off
 	}
+	req.Names = form["name"]
+	req.WithoutDNS = form.Get("without-dns") == "true"
 	for _, text := range form["addr"] {
 		spec, err := parseAddr(text)
 		if err != nil {

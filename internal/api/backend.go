@@ -50,6 +50,7 @@ type Backends struct {
 	Secrets   Secrets
 	Holders   Holders
 	Space     Space
+	Names     Names
 	Metrics   http.Handler // GET /metrics
 }
 
@@ -60,6 +61,8 @@ type AttachRequest struct {
 	Target           string
 	Addresses        []AddressSpec // at least one
 	NoMulticastRoute bool
+	Names            []string // to register; without any the container's own is
+	WithoutDNS       bool     // register none
 }
 
 // AddressSpec is one address as users ask for it.

@@ -76,6 +76,11 @@ func (c *Client) Attach(ctx context.Context, target string, addrs []string, noMu
 	if noMulticastRoute {
 		form.Set("no-multicast-route", "true")
 	}
+	return c.AttachWith(ctx, form)
+}
+
+// AttachWith is Attach with all that the daemon takes: also name, several, and without-dns.
+func (c *Client) AttachWith(ctx context.Context, form url.Values) (string, error) {
 	return c.post(ctx, "/attach", form)
 }
 

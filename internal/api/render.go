@@ -42,6 +42,10 @@ func RenderStatus(r Report) string {
 		b.WriteByte('\n')
 		renderSpace(line, r.IPAM)
 	}
+	if r.DNS != nil {
+		b.WriteByte('\n')
+		renderNames(line, r.DNS)
+	}
 	return b.String()
 }
 

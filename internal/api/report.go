@@ -11,6 +11,7 @@ type Report struct {
 	VersionCheck VersionCheck
 	Router       Router
 	IPAM         *IPAM `json:",omitempty"` // nil: addresses are not allocated
+	DNS          *DNS  `json:",omitempty"` // nil: names are not served
 }
 
 // VersionCheck is kept for scripts; the service behind it is gone, so Enabled is always false.

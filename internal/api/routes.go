@@ -41,6 +41,9 @@ func (s *Server) addReadRoutes(mux *http.ServeMux) {
 			mux.HandleFunc("GET /status/ipam", s.status(RenderSpace))
 			mux.HandleFunc("GET /status/ipam/check", s.status(RenderSpaceCheck))
 		}
+		if s.backends.Names != nil {
+			mux.HandleFunc("GET /status/dns", s.status(RenderNames))
+		}
 		mux.HandleFunc("GET /report", s.report)
 	}
 	if s.backends.Metrics != nil {
@@ -71,6 +74,7 @@ func (s *Server) writeRoutes() *http.ServeMux {
 		mux.HandleFunc("POST /reset", s.reset)
 	}
 	s.addSpaceRoutes(mux)
+	s.addNameRoutes(mux)
 	return mux
 }
 

@@ -33,6 +33,9 @@ func (n *node) Attach(ctx context.Context, req api.AttachRequest) (api.AttachRep
 		n.giveBack(ctx, t.ID.String(), fresh)
 		return api.AttachReply{}, err
 	}
+	if err := n.nameAttached(ctx, req, t.ID.String(), n.dual(got)); err != nil {
+		return api.AttachReply{}, err
+	}
 	return api.AttachReply{Addresses: got}, nil
 }
 
@@ -136,6 +139,7 @@ func (n *node) Detach(ctx context.Context, req api.AttachRequest) (api.AttachRep
 	if err := n.attachments.detach(ctx, placing{target: req.Target, addresses: n.dual(list)}); err != nil {
 		return api.AttachReply{}, err
 	}
+	n.nameless(ctx, ident, n.dual(list))
 	n.giveBack(ctx, ident, list)
 	return api.AttachReply{Addresses: list}, nil
 }
@@ -186,8 +190,9 @@ func (a *attachments) lost() ([]string, error) {
 func (n *node) reap(ctx context.Context) (bool, error) {
 	gone, err := n.attachments.lost()
 	for _, ident := range gone {
+		n.nameless(ctx, ident, nil)
 		if n.ipam == nil {
-			break
+			continue
 		}
 		select {
 		case n.ipam.in <- ipamCall{in: ipam.Died{Ident: ident}}:

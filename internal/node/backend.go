@@ -16,6 +16,9 @@ func (n *node) backends() api.Backends {
 	if n.ipam != nil {
 		b.Holders, b.Space = n.ipam, n.ipam
 	}
+	if n.names != nil {
+		b.Names = n
+	}
 	return b
 }
 

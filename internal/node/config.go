@@ -52,6 +52,7 @@ type Config struct {
 	Queues         int            // of the TAP, and as many UDP sockets; 0: by the number of processors
 
 	Addresses AddressConfig
+	Names     NameConfig
 	Paths     Paths
 	Listeners Listeners
 

@@ -36,6 +36,9 @@ func (n *node) metricsHandler() http.Handler {
 	if n.ipam != nil {
 		r.MustRegister(addressMetrics{n.ipam})
 	}
+	if n.names != nil {
+		r.MustRegister(nameMetrics{n.names})
+	}
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{})
 }
 

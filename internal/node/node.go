@@ -39,7 +39,8 @@ type node struct {
 	sessions    *sessionLoop
 	attachments *attachments
 	secrets     *secrets
-	ipam        *ipamLoop // nil: addresses are not allocated
+	ipam        *ipamLoop  // nil: addresses are not allocated
+	names       *namesLoop // nil: names are not served
 
 	phase
 	stop context.CancelFunc
@@ -97,6 +98,9 @@ func (n *node) open(ctx context.Context) error {
 	if err := n.openAddresses(); err != nil {
 		return err
 	}
+	if err := n.openNames(ctx); err != nil {
+		return err
+	}
 	return begin(n.store, n.cfg)
 }
 
@@ -144,6 +148,9 @@ func (n *node) openHost(ctx context.Context) error {
 		return err
 	}
 	if err := n.host.AddUplink(n.tap.Name()); err != nil {
+		return err
+	}
+	if err := n.openService(); err != nil {
 		return err
 	}
 	n.attachments = newAttachments(n.host, n.store, n.log)
@@ -219,6 +226,10 @@ func (n *node) run(ctx context.Context) error {
 	if n.ipam != nil {
 		g.Go(func() error { return n.ipam.run(ctx) })
 	}
+	if n.names != nil {
+		g.Go(func() error { return n.names.run(ctx) })
+		g.Go(func() error { return unlessDone(ctx, n.names.server.Run(ctx, n.names.packets, n.names.streams)) })
+	}
 	lanes, err := newLanes(n.dp, n.tapQueues(), !n.tap.Offloads())
 	if err != nil {
 		return err
@@ -230,6 +241,9 @@ func (n *node) run(ctx context.Context) error {
 	g.Go(func() error {
 		if err := n.adopt(ctx); err != nil {
 			n.log.Warn("not every address could be taken over", "err", err)
+		}
+		if err := n.recallNames(ctx); err != nil {
+			n.log.Warn("not every name could be taken over", "err", err)
 		}
 		n.ready.Store(true)
 		n.log.Info("running", "name", n.memory.name, "nickname", n.cfg.Nickname, "port", n.cfg.Port, "instance", n.cfg.Instance)
@@ -271,6 +285,9 @@ func (n *node) close() {
 	}
 	if n.dp != nil {
 		n.dp.closeSockets()
+	}
+	if n.names != nil {
+		n.names.close()
 	}
 	if n.host != nil {
 		n.host.Close()

@@ -28,6 +28,9 @@ func (n *node) Report() api.Report {
 	if n.ipam != nil {
 		r.IPAM = n.ipam.report()
 	}
+	if n.names != nil {
+		r.DNS = n.names.report()
+	}
 	return r
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -44,8 +45,9 @@ type Host struct {
 	log   *slog.Logger
 	space *space
 
-	mu     sync.Mutex // held by whoever changes something; guards uplink
-	uplink string
+	mu      sync.Mutex // held by whoever changes something; guards uplink and service
+	uplink  string
+	service netip.Addr // invalid until EnsureService
 }
 
 // Open opens the host's namespace. It changes nothing. log may be nil.
@@ -164,6 +166,11 @@ func (h *Host) Reset() error {
 	links = slices.DeleteFunc(links, func(l vnl.Link) bool { return !h.ours(l) })
 	h.resetFilters(links)
 	var errs []error
+	for _, l := range links {
+		if l.Type() == "bridge" {
+			errs = append(errs, h.dropServices(l, netip.Addr{}))
+		}
+	}
 	for _, l := range links {
 		if err := h.space.LinkDel(l); err != nil && !gone(err) {
 			errs = append(errs, fmt.Errorf("reset: remove %s: %w", l.Attrs().Name, err))

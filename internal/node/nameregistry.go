@@ -1,0 +1,269 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"weave/dns"
+	"weave/internal/api"
+	"weave/internal/store"
+)
+
+// namePrefix is that of names of ours in the state file: they outlive a restart
+// of the daemon, as the containers do.
+const namePrefix = "name/"
+
+// savedName is a record as the state file has it.
+type savedName struct {
+	Boot string
+	dns.Record
+}
+
+func nameKey(r dns.Record) string {
+	return namePrefix + r.Ident + "\x00" + dns.Canonical(r.Name) + "\x00" + r.Addr.String()
+}
+
+// register adds records: durable before visible.
+func (l *namesLoop) register(ctx context.Context, records []dns.Record) error {
+	records = slices.DeleteFunc(records, func(r dns.Record) bool { return !l.cfg.Domain.Holds(dns.Canonical(r.Name)) })
+	saves := make([]store.Save, 0, len(records))
+	for i := range records {
+		value, err := json.Marshal(savedName{l.boot, records[i]})
+		if err != nil {
+			return err
+		}
+		saves = append(saves, store.Save{Key: nameKey(records[i]), Value: value})
+	}
+	if len(records) == 0 {
+		return nil
+	}
+	if err := l.store.Update(saves); err != nil {
+		return err
+	}
+	r, err := l.ask(ctx, func(id dns.ReqID) dns.Input { return dns.Add{ID: id, Records: records} })
+	if err == nil && r.Fault != "" {
+		for i := range saves {
+			saves[i].Value = nil
+		}
+		_ = l.store.Update(saves)
+		err = api.BadRequest(r.Fault)
+	}
+	return err
+}
+
+// unregister removes our records that match; "" and an invalid address match
+// everything.
+func (l *namesLoop) unregister(ctx context.Context, ident, name string, addr netip.Addr) error {
+	all, err := l.store.List(namePrefix)
+	if err != nil {
+		return err
+	}
+	name = dns.Canonical(name)
+	var gone []store.Save
+	for _, s := range all {
+		parts := strings.Split(strings.TrimPrefix(s.Key, namePrefix), "\x00")
+		if len(parts) == 3 && (ident == "" || parts[0] == ident) && (name == "" || parts[1] == name) && (!addr.IsValid() || parts[2] == addr.String()) {
+			gone = append(gone, store.Save{Key: s.Key})
+		}
+	}
+	if len(gone) > 0 {
+		if err := l.store.Update(gone); err != nil {
+			return err
+		}
+	}
+	_, err = l.ask(ctx, func(id dns.ReqID) dns.Input { return dns.Remove{ID: id, Ident: ident, Name: name, Addr: addr} })
+	return err
+}
+
+// recallNames registers again what was registered before a restart, but for
+// namespaces that have gone meanwhile.
+func (n *node) recallNames(ctx context.Context) error {
+	if n.names == nil {
+		return nil
+	}
+	all, err := n.store.List(namePrefix)
+	if err != nil {
+		return err
+	}
+	held := n.attachments.held()
+	var records []dns.Record
+	for _, s := range all {
+		var r savedName
+		if err := json.Unmarshal(s.Value, &r); err != nil || r.Boot != n.names.boot || !alive(held, r.Record) {
+			if err := n.store.Delete(s.Key); err != nil {
+				return err
+			}
+			continue
+		}
+		records = append(records, r.Record)
+	}
+	return n.names.register(ctx, records)
+}
+
+// alive tells that what a record stands for is there: a namespace of ours with
+// that address, or something that is no namespace.
+func alive(held map[string][]netip.Prefix, r dns.Record) bool {
+	if !strings.HasPrefix(r.Ident, "net:[") {
+		return true
+	}
+	_, there := held[r.Ident]
+	return there
+}
+
+// nameAttached registers the names that an attach was asked for, or else the
+// namespace's own.
+func (n *node) nameAttached(ctx context.Context, req api.AttachRequest, ident string, list []netip.Prefix) error {
+	if n.names == nil {
+		if len(req.Names) > 0 {
+			return api.BadRequest("names are switched off (--no-dns)")
+		}
+		return nil
+	}
+	names := req.Names
+	if len(names) == 0 && !req.WithoutDNS {
+		names = n.ownName(req.Target)
+	}
+	var records []dns.Record
+	for _, name := range names {
+		for _, p := range list {
+			records = append(records, dns.Record{Name: n.cfg.Names.Domain.Qualify(name), Ident: ident, Addr: p.Addr()})
+		}
+	}
+	return n.names.register(ctx, records)
+}
+
+// ownName is what a container calls itself, if that has a domain part.
+func (n *node) ownName(target string) []string {
+	host, err := n.host.Hostname(target)
+	if err != nil || !strings.Contains(host, ".") {
+		return nil
+	}
+	return []string{host}
+}
+
+// AddName implements api.Names.
+func (n *node) AddName(ctx context.Context, req api.NameRequest) error {
+	ident, err := n.nameIdent(req.Target)
+	if err != nil {
+		return err
+	}
+	names := []string{n.cfg.Names.Domain.Qualify(req.Name)}
+	if req.Name == "" {
+		names = n.ownName(req.Target)
+	}
+	addrs := req.Addrs
+	if len(addrs) == 0 {
+		held, ok := n.attachments.held()[ident]
+		if !ok {
+			return api.BadRequest(fmt.Sprintf("%s is not attached: give the addresses that the name is for", req.Target))
+		}
+		for _, p := range held {
+			addrs = append(addrs, p.Addr())
+		}
+	}
+	var services []dns.Service
+	for _, s := range req.Services {
+		services = append(services, dns.Service(s))
+	}
+	var records []dns.Record
+	for _, name := range names {
+		for _, a := range addrs {
+			records = append(records, dns.Record{Name: name, Ident: ident, Addr: a.Unmap(), Services: services})
+		}
+	}
+	return n.names.register(ctx, records)
+}
+
+// RemoveName implements api.Names.
+func (n *node) RemoveName(ctx context.Context, req api.NameRequest) error {
+	ident := ""
+	if req.Target != "" {
+		var err error
+		if ident, err = n.nameIdent(req.Target); err != nil {
+			return err
+		}
+	}
+	name := req.Name
+	if name != "" {
+		name = n.cfg.Names.Domain.Qualify(name)
+	}
+	if len(req.Addrs) == 0 {
+		return n.names.unregister(ctx, ident, name, netip.Addr{})
+	}
+	for _, a := range req.Addrs {
+		if err := n.names.unregister(ctx, ident, name, a.Unmap()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nameIdent is what names of a target are held under: what its addresses are, or
+// the text itself where that is no namespace.
+func (n *node) nameIdent(target string) (string, error) {
+	if target == "" || target == api.Extern {
+		return api.Extern, nil
+	}
+	ident, err := n.attachments.ident(target)
+	if err != nil {
+		return "", userError(err)
+	}
+	if ident == "" {
+		ident = target
+	}
+	return ident, nil
+}
+
+// NameServer implements api.Names.
+func (n *node) NameServer() (string, netip.AddrPort) {
+	return n.names.cfg.Domain.String(), n.names.address
+}
+
+// nameless forgets the names of a namespace for addresses that it lost, all of
+// them if there are none.
+func (n *node) nameless(ctx context.Context, ident string, list []netip.Prefix) {
+	if n.names == nil || ident == "" {
+		return
+	}
+	gone := make([]netip.Addr, 0, len(list))
+	for _, p := range list {
+		gone = append(gone, p.Addr())
+	}
+	if list == nil {
+		gone = append(gone, netip.Addr{})
+	}
+	for _, a := range gone {
+		if err := n.names.unregister(ctx, ident, "", a); err != nil {
+			n.log.Warn("names were not removed", "ident", ident, "err", err)
+		}
+	}
+}
+
+// report makes what status and report show.
+func (l *namesLoop) report() *api.DNS {
+	d := &api.DNS{
+		Domain: l.cfg.Domain.String(), Upstream: []string{}, Address: l.address.String(), TTL: int(l.cfg.TTL.Seconds()),
+		Entries: []api.DNSEntry{},
+	}
+	for _, at := range l.upstreams.Servers() {
+		text := at.String()
+		if at.Port() == portDNS {
+			text = at.Addr().String()
+		}
+		d.Upstream = append(d.Upstream, text)
+	}
+	for _, e := range l.index.Entries() {
+		out := api.DNSEntry{
+			Hostname: e.Name + ".", Origin: e.Origin.String(), ContainerID: e.Ident, Address: e.Addr.String(), Version: int(e.Version),
+		}
+		if e.Dead {
+			out.Tombstone = e.Died.Unix()
+		}
+		d.Entries = append(d.Entries, out)
+	}
+	return d
+}
