@@ -107,7 +107,7 @@ func (l *sessionLoop) sync(ctx context.Context, now time.Time) {
 		case changed || p.wish.aes != n.aes || !slices.Equal(p.wish.secrets, n.secrets):
 			l.admit(n, now)
 		}
-		if n.distant {
+		if n.distant && n.candidates == nil {
 			n.candidates = p.wish.candidates // asked for before
 		}
 		p.news = p.wish.uid != n.uid || p.wish.conn != n.conn
