@@ -43,7 +43,9 @@ func TestStatusTexts(t *testing.T) {
 				`        Service: router\n       Protocol: weave \d+(\.\.\d+)?\n           Name: `+regexp.QuoteMeta(n2)+`\n`+
 				`     Encryption: `+c.encryption+`\n  PeerDiscovery: enabled\n        Targets: 1\n    Connections: 1 \(1 established\)\n`+
 				`          Peers: 2 \(with 2 established connections\)\n TrustedSubnets: none\n\n`+
-				`        Service: ipam\n         Status: idle\n          Range: 10\.32\.0\.0/12\n  DefaultSubnet: 10\.32\.0\.0/12\n\n$`)
+				`        Service: ipam\n         Status: idle\n          Range: 10\.32\.0\.0/12\n  DefaultSubnet: 10\.32\.0\.0/12\n\n`+
+				`        Service: dns\n         Domain: weave\.local\.\n       Upstream: .*\n            TTL: 1\n        Entries: 0\n`+
+				`        Address: 169\.254\.\d+\.\d+:53\n\n$`)
 			matches(t, h2, []string{"connections"}, `^-> 10\.99\.0\.1:6783        established `+c.info+`(fastdp|sleeve) `+
 				regexp.QuoteMeta(n1)+` `+c.attrs+`mtu=\d+ direct 10\.99\.0\.\d:6783 rtt=\S+ms loss=0% mtu=\d+\n$`)
 			matches(t, h1, []string{"connections"}, `^<- 10\.99\.0\.2:\d+ +established `+c.info+`(fastdp|sleeve) `+

@@ -12,16 +12,15 @@ import (
 	mdns "github.com/miekg/dns"
 
 	"weave/dns"
-	"weave/peer"
 )
 
 const local dns.Domain = "weave.local"
 
-var self = peer.Name{2, 0, 0, 0, 0, 1}
-
 // names makes an index: web has two addresses of each family, many has n.
 func names(n int) *dns.Index {
-	c := dns.New(dns.Config{Name: self, Run: 1, Domain: local, Rand: rand.NewPCG(1, 1)})
+	cfg := dns.Config{Run: 1, Domain: local, Rand: rand.NewPCG(1, 1)}
+	cfg.Name[5] = 1
+	c := dns.New(cfg)
 	var in dns.Add
 	add := func(name, addr string, services ...dns.Service) {
 		in.Records = append(in.Records, dns.Record{Name: name, Ident: "c", Addr: netip.MustParseAddr(addr), Services: services})

@@ -172,8 +172,11 @@ func (h *Host) NewContainer() (*Container, error) {
 	return c, nil
 }
 
-// Close ends the container.
+// Close ends the container; a second time it does nothing.
 func (c *Container) Close() error {
+	if c.proc.ProcessState != nil {
+		return nil
+	}
 	_ = c.proc.Process.Kill()
 	_ = c.proc.Wait()
 	return c.NS.Close()
