@@ -205,6 +205,7 @@ func TestHotSwap(t *testing.T) {
 	}
 	refused(t, h, 1, "Usage", "dns-add", "10.2.1.9")
 	refused(t, h, 1, "character", "dns-add", "10.2.1.9", "-h", "a b.weave.local")
+	refused(t, h, 1, "invalid name", "attach", "10.2.1.8/24", "--name", "a b", c1.Name)
 	refused(t, h, 1, "not attached", "dns-add", "nobody", "-h", "x.weave.local")
 }
 
@@ -301,10 +302,9 @@ func getent(t *testing.T, h *lab.Host, c *lab.Container) {
 	refused(t, h, 1, "not ours", "attach", "--resolv-conf", c.Name)
 }
 
-// Names of others come from the host's name servers, and from a cache; another
-// server that has port 53 of all addresses does no harm:
+// Names of others come from the host's name servers, and from a cache:
 //
-//	upstream 10.99.0.254:53 ── host1 (dnsmasq) ── c1
+//	upstream 10.99.0.254:53 ── host1 ── c1
 func TestUpstreamAndNeighbours(t *testing.T) {
 	l := newLab(t, lab.Config{Hosts: 1})
 	h := l.Hosts[0]
@@ -355,6 +355,38 @@ func TestUpstreamAndNeighbours(t *testing.T) {
 	}
 }
 
+// Another server has port 53 of all addresses, as dnsmasq has by default:
+//
+//	c1 ── host1 (somebody at *:53)
+func TestBesideAnotherNameServer(t *testing.T) {
+	h := newLab(t, lab.Config{Hosts: 1}).Hosts[0]
+	must(t, h.Do(func() error {
+		udp, err := net.ListenPacket("udp4", ":53")
+		if err != nil {
+			return err
+		}
+		t.Cleanup(func() { _ = udp.Close() })
+		tcp, err := net.Listen("tcp4", ":53")
+		if err == nil {
+			t.Cleanup(func() { _ = tcp.Close() })
+		}
+		return err
+	}))
+	launch(t, h)
+	c := named(t, h, "10.2.1.1/24", "--name", "web")
+	for _, n := range []*lab.NS{c.NS, h.NS} {
+		for _, network := range []string{"udp", "tcp"} {
+			if m, err := query(n, network, nameServer(t, h), "web.weave.local.", mdns.TypeA); err != nil || len(m.Answer) != 1 {
+				t.Errorf("%s in %s: %v, %v", network, n.Name, m, err)
+			}
+		}
+	}
+	run(t, h, "reset")
+	if r := h.Run(t.Context(), nil, "", "nft", "list", "tables"); r.Stdout != "" {
+		t.Errorf("reset left %s", r.Stdout)
+	}
+}
+
 // Without names nothing of them is there.
 func TestNoNames(t *testing.T) {
 	h := newLab(t, lab.Config{Hosts: 1}).Hosts[0]
@@ -366,5 +398,11 @@ func TestNoNames(t *testing.T) {
 		t.Errorf("status prints %q", out)
 	}
 	refused(t, h, 1, "Invalid", "status", "dns")
+	c, err := h.NewContainer()
+	must(t, err)
+	refused(t, h, 1, "switched off", "attach", "10.2.1.1/24", "--name", "a", c.Name)
+	if _, there := look(t, c.NS, "ethwe"); there {
+		t.Error("a refused attach left ethwe behind")
+	}
 	refused(t, h, 4, "", "dns-add", "10.2.1.1", "-h", "a.weave.local")
 }

@@ -25,6 +25,9 @@ func (n *node) Attach(ctx context.Context, req api.AttachRequest) (api.AttachRep
 	if err != nil {
 		return api.AttachReply{}, userError(err)
 	}
+	if err := n.checkNames(req); err != nil {
+		return api.AttachReply{}, err
+	}
 	got, fresh, err := n.take(ctx, t.ID.String(), req.Addresses)
 	if err == nil {
 		err = n.attachments.attach(ctx, placing{target: req.Target, addresses: n.dual(got), noMulticastRoute: req.NoMulticastRoute})

@@ -114,13 +114,24 @@ func alive(held map[string][]netip.Prefix, r dns.Record) bool {
 	return there
 }
 
+// checkNames refuses what nameAttached could not register, before anything is
+// attached.
+func (n *node) checkNames(req api.AttachRequest) error {
+	if n.names == nil && len(req.Names) > 0 {
+		return api.BadRequest("names are switched off (--no-dns)")
+	}
+	for _, name := range req.Names {
+		if _, err := dns.ParseDomain(n.cfg.Names.Domain.Qualify(name)); err != nil {
+			return api.BadRequest(fmt.Sprintf("invalid name %q: it has labels of letters, digits, hyphens and underscores", name))
+		}
+	}
+	return nil
+}
+
 // nameAttached registers the names that an attach was asked for, or else the
 // namespace's own.
 func (n *node) nameAttached(ctx context.Context, req api.AttachRequest, ident string, list []netip.Prefix) error {
 	if n.names == nil {
-		if len(req.Names) > 0 {
-			return api.BadRequest("names are switched off (--no-dns)")
-		}
 		return nil
 	}
 	names := req.Names

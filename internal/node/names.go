@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	mathrand "math/rand/v2"
@@ -11,6 +12,7 @@ import (
 	"net/netip"
 	goruntime "runtime"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"weave/dns"
@@ -23,6 +25,9 @@ import (
 // namesQueue is how much may wait for the loop. Messages that do not find room
 // are dropped and counted: the peers compare notes anyway.
 const namesQueue = 1024
+
+// evasions are how many other ports are tried where port 53 is taken.
+const evasions = 8
 
 // namesLoop owns dns.Core: it feeds it what happens and performs its effects.
 // The server reads its index.
@@ -119,11 +124,10 @@ func (n *node) listenNames(ctx context.Context, l *namesLoop) error {
 	}
 	var err error
 	l.packets, l.streams, err = server.Listen(ctx, at, max(2, goruntime.NumCPU()))
-	switch {
-	case err != nil && len(l.packets) > 0:
-		n.log.Warn("names are not served over TCP", "err", err,
-			"hint", "another name server has port 53 of all addresses; have it listen on single ones")
-	case err != nil:
+	if !l.cfg.Listen.IsValid() {
+		err = n.evade(ctx, l, at, err)
+	}
+	if err != nil {
 		return err
 	}
 	l.upstreams = &server.Upstreams{
@@ -132,6 +136,33 @@ func (n *node) listenNames(ctx context.Context, l *namesLoop) error {
 	l.server = server.New(server.Config{
 		Index: l.index, Domain: l.cfg.Domain, TTL: l.cfg.TTL, Upstreams: l.upstreams, Log: l.log,
 	})
+	return nil
+}
+
+// evade listens at another port where somebody has port 53 of all addresses, and
+// has the kernel lead there what is for it. err is what listening said.
+func (n *node) evade(ctx context.Context, l *namesLoop, at netip.AddrPort, err error) error {
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		if undo := n.host.RedirectService(portDNS, portDNS); undo != nil {
+			l.log.Debug("cannot look for redirections", "err", undo)
+		}
+		return err
+	}
+	free := netip.AddrPortFrom(at.Addr(), 0)
+	for range evasions { // a port that is free for UDP may be taken for TCP
+		if l.packets, l.streams, err = server.Listen(ctx, free, max(2, goruntime.NumCPU())); err == nil {
+			break
+		}
+	}
+	if err != nil {
+		return err
+	}
+	port := l.streams[0].Addr().(*net.TCPAddr).AddrPort().Port()
+	if err := n.host.RedirectService(portDNS, port); err != nil {
+		l.close()
+		return fmt.Errorf("%w (another name server has port %d of all addresses; have it listen on single ones, or use --dns-listen-address)", err, portDNS)
+	}
+	l.log.Info("another name server has port 53 of all addresses: names are served at another port, and nftables leads there", "port", port)
 	return nil
 }
 

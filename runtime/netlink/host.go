@@ -166,6 +166,9 @@ func (h *Host) Reset() error {
 	links = slices.DeleteFunc(links, func(l vnl.Link) bool { return !h.ours(l) })
 	h.resetFilters(links)
 	var errs []error
+	if err := h.redirect(netip.Addr{}, 0, 0); err != nil {
+		h.log.Debug("cannot look for redirections", "err", err) // a kernel without nf_tables has none
+	}
 	for _, l := range links {
 		if l.Type() == "bridge" {
 			errs = append(errs, h.dropServices(l, netip.Addr{}))
