@@ -20,7 +20,8 @@ func filled(n int) *Core {
 	return c
 }
 
-// One change, told and learnt, beside catalogues of two sizes.
+// An addition and a removal at their origin, with the messages that tell of them,
+// in catalogues of two sizes.
 func BenchmarkChange(b *testing.B) {
 	for _, n := range []int{1000, 100_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
