@@ -49,6 +49,7 @@ func launchFlags() []cli.Flag {
 	}
 	flags = append(flags, addressFlags()...)
 	flags = append(flags, dnsFlags()...)
+	flags = append(flags, engineFlags()...)
 	for _, name := range deadFlags {
 		flags = append(flags, &cli.StringFlag{Name: name, Hidden: true})
 	}
@@ -62,6 +63,7 @@ type options struct {
 	noRestart bool
 	addresses node.AddressFlags
 	names     node.NameFlags
+	engines   node.EngineFlags
 }
 
 // readOptions checks everything about an invocation of launch that can be checked without starting anything.
@@ -110,7 +112,13 @@ func readOptions(c *cli.Context, d dirs) (options, error) {
 	if cfg.Names, err = node.ParseNameFlags(names); err != nil {
 		return options{}, err
 	}
-	opts := options{node: cfg, level: c.String("log-level"), noRestart: c.Bool("no-restart"), addresses: addresses, names: names}
+	engines := readEngineFlags(c)
+	if cfg.Engines, err = node.ParseEngineFlags(engines); err != nil {
+		return options{}, err
+	}
+	opts := options{
+		node: cfg, level: c.String("log-level"), noRestart: c.Bool("no-restart"), addresses: addresses, names: names, engines: engines,
+	}
 	return opts, opts.check()
 }
 
@@ -289,6 +297,7 @@ func (o options) arguments() []string {
 	}
 	args = append(args, addressArguments(o.addresses)...)
 	args = append(args, nameArguments(o.names)...)
+	args = append(args, engineArguments(o.engines)...)
 	if cfg.Host.IsValid() {
 		args = append(args, "--host="+cfg.Host.String())
 	}

@@ -1,7 +1,9 @@
 package api
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -164,6 +166,21 @@ func (c *Client) Waiting(ctx context.Context) (string, error) {
 // Reset has the daemon remove everything of ours, and end.
 func (c *Client) Reset(ctx context.Context) error {
 	_, err := c.post(ctx, "/reset", nil)
+	return err
+}
+
+// Hook tells the daemon what an OCI hook was told.
+func (c *Client) Hook(ctx context.Context, hook HookRequest) error {
+	body, err := json.Marshal(hook)
+	if err != nil {
+		return fmt.Errorf("api: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://weave/hook", bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("api: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	_, err = c.send(req)
 	return err
 }
 

@@ -75,6 +75,7 @@ func (s *Server) writeRoutes() *http.ServeMux {
 	}
 	s.addSpaceRoutes(mux)
 	s.addNameRoutes(mux)
+	s.addHookRoutes(mux)
 	return mux
 }
 

@@ -53,6 +53,7 @@ type Config struct {
 
 	Addresses AddressConfig
 	Names     NameConfig
+	Engines   EngineConfig
 	Paths     Paths
 	Listeners Listeners
 

@@ -31,19 +31,25 @@ type node struct {
 	store  *store.Store
 	memory memory
 
-	host        *netlink.Host
-	tap         *tun.Device
-	dp          *dataplane
-	transport   *control.Transport
+	host      *netlink.Host
+	tap       *tun.Device
+	dp        *dataplane
+	transport *control.Transport
+	secrets   *secrets
+
+	loops
+	phase
+	stop context.CancelFunc
+}
+
+// loops are what owns state of its own.
+type loops struct {
 	mesh        *meshLoop
 	sessions    *sessionLoop
 	attachments *attachments
-	secrets     *secrets
+	containers  *containers
 	ipam        *ipamLoop  // nil: addresses are not allocated
 	names       *namesLoop // nil: names are not served
-
-	phase
-	stop context.CancelFunc
 }
 
 // phase is how far the daemon is.
@@ -99,6 +105,9 @@ func (n *node) open(ctx context.Context) error {
 		return err
 	}
 	if err := n.openNames(ctx); err != nil {
+		return err
+	}
+	if err := n.openEngines(); err != nil {
 		return err
 	}
 	return begin(n.store, n.cfg)
@@ -245,6 +254,7 @@ func (n *node) run(ctx context.Context) error {
 		if err := n.recallNames(ctx); err != nil {
 			n.log.Warn("not every name could be taken over", "err", err)
 		}
+		g.Go(func() error { return n.containers.run(ctx) })
 		n.ready.Store(true)
 		n.log.Info("running", "name", n.memory.name, "nickname", n.cfg.Nickname, "port", n.cfg.Port, "instance", n.cfg.Instance)
 		return server.Run(ctx)

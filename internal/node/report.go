@@ -31,6 +31,7 @@ func (n *node) Report() api.Report {
 	if n.names != nil {
 		r.DNS = n.names.report()
 	}
+	r.Runtime = n.containers.report()
 	return r
 }
 
