@@ -13,6 +13,7 @@ const AnnotationAutoRemove = "io.podman.annotations.autoremove"
 type Hook struct {
 	Container  Container // Running is false after the container ended
 	AutoRemove bool      // it will not start again
+	Root       string    // the host's directory that is its root
 }
 
 // ParseHook reads a runtime's state, the bundle's config.json, and the labels, which neither has: the engine keeps them.
@@ -32,7 +33,10 @@ func ParseHook(state, config []byte, name string, labels map[string]string) (Hoo
 	}
 	var cfg struct {
 		Hostname string `json:"hostname"`
-		Process  struct {
+		Root     struct {
+			Path string `json:"path"`
+		} `json:"root"`
+		Process struct {
 			Env []string `json:"env"`
 		} `json:"process"`
 		Mounts []struct {
@@ -59,8 +63,11 @@ func ParseHook(state, config []byte, name string, labels map[string]string) (Hoo
 	maps.Copy(c.Labels, st.Annotations)
 	maps.Copy(c.Labels, labels)
 	for _, m := range cfg.Mounts {
-		if m.Destination == "/etc/hosts" {
+		switch m.Destination {
+		case "/etc/hosts":
 			c.HostsPath = m.Source
+		case "/etc/resolv.conf":
+			c.ResolvPath = m.Source
 		}
 	}
 	for _, ns := range cfg.Linux.Namespaces {
@@ -68,5 +75,5 @@ func ParseHook(state, config []byte, name string, labels map[string]string) (Hoo
 			c.NetworkMode, c.Sandbox = "default", ns.Path
 		}
 	}
-	return Hook{Container: c, AutoRemove: st.Annotations[AnnotationAutoRemove] == "TRUE"}, nil
+	return Hook{Container: c, AutoRemove: st.Annotations[AnnotationAutoRemove] == "TRUE", Root: cfg.Root.Path}, nil
 }

@@ -11,8 +11,8 @@ import (
 const (
 	hookState = `{"ociVersion":"1.0.2-dev","id":"49db","status":"creating","pid":54,"bundle":"/b",
 		"annotations":{"weave":"true","io.podman.annotations.autoremove":"TRUE"}}`
-	hookConfig = `{"ociVersion":"1.0.2-dev","hostname":"web","process":{"env":["A=1","WEAVE_CIDR=net:default"]},
-		"mounts":[{"destination":"/etc/hosts","type":"bind","source":"/run/hosts"},{"destination":"/proc","source":"proc"}],
+	hookConfig = `{"ociVersion":"1.0.2-dev","hostname":"web","root":{"path":"/merged"},"process":{"env":["A=1","WEAVE_CIDR=net:default"]},
+		"mounts":[{"destination":"/etc/hosts","type":"bind","source":"/run/hosts"},{"destination":"/etc/resolv.conf","source":"/run/resolv.conf"},{"destination":"/proc","source":"proc"}],
 		"linux":{"namespaces":[{"type":"pid"},{"type":"network","path":"/run/netns/x"}]}}`
 )
 
@@ -21,10 +21,10 @@ func TestParseHook(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := runtime.Hook{AutoRemove: true, Container: runtime.Container{
+	want := runtime.Hook{AutoRemove: true, Root: "/merged", Container: runtime.Container{
 		ID: "49db", Name: "web", Running: true, PID: 54, Hostname: "web", Env: []string{"A=1", "WEAVE_CIDR=net:default"},
 		Labels:      map[string]string{"weave": "true", "weave.name": "www", runtime.AnnotationAutoRemove: "TRUE"},
-		NetworkMode: "default", Sandbox: "/run/netns/x", HostsPath: "/run/hosts",
+		NetworkMode: "default", Sandbox: "/run/netns/x", HostsPath: "/run/hosts", ResolvPath: "/run/resolv.conf",
 	}}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)

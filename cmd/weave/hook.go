@@ -40,10 +40,12 @@ func (inv *invocation) ociHook(c *cli.Context) error {
 	if !wanted {
 		return nil
 	}
-	err = inv.client().Hook(ctx, req)
-	ending := c.Args().First() == "poststop"
+	reply, err := inv.client().Hook(ctx, req)
+	if err == nil {
+		err = node.WriteHookFiles(req, reply)
+	}
 	switch {
-	case err == nil, ending && errors.Is(err, api.ErrNotRunning):
+	case err == nil:
 		return nil
 	case errors.Is(err, api.ErrNotRunning) && c.Bool("all"):
 		inv.warn("weave is not running: the container starts without its network")
@@ -51,7 +53,7 @@ func (inv *invocation) ociHook(c *cli.Context) error {
 	case errors.Is(err, api.ErrNotRunning):
 		return errors.New("weave: the container asks for weave's network, but weave is not running: start it with 'weave launch'")
 	}
-	return fmt.Errorf("weave: %w", err)
+	return &exitError{codeFailed, "weave: " + err.Error()} // among the messages of others
 }
 
 // readHook collects what is known of the container: the runtime's state on stdin, the bundle's config.json, and the

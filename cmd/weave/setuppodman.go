@@ -62,33 +62,39 @@ func (inv *invocation) setupPodman(c *cli.Context) error {
 
 type namedText struct{ path, text string }
 
-// podmanFiles are the files that have Podman run the hook. Root's Podman looks in a directory of the system's by itself;
-// a user's has to be told of one.
+// systemHooks is where packages put their hooks; Podman looks there unless told otherwise.
+const systemHooks = "/usr/share/containers/oci/hooks.d"
+
+// podmanFiles are the files that have Podman run the hook: the hook, and unless dir is one that Podman is known to look
+// in, what tells it to.
 func (inv *invocation) podmanFiles(all bool, dir string) ([]namedText, error) {
-	told := dir != ""
-	if !told {
-		dir = "/etc/containers/oci/hooks.d"
-	}
-	config := ""
-	if os.Geteuid() != 0 {
-		base, err := os.UserConfigDir()
-		if err != nil {
-			return nil, fmt.Errorf("cannot tell where Podman looks for its configuration: %w", err)
-		}
-		if !told {
-			dir = filepath.Join(base, "containers", "oci", "hooks.d")
-		}
-		config = filepath.Join(base, "containers", "containers.conf.d", "50-weave.conf")
-	}
 	hook, err := inv.hookText(all)
 	if err != nil {
 		return nil, err
 	}
-	files := []namedText{{filepath.Join(dir, "weave.json"), hook}}
-	if config != "" {
-		files = append(files, namedText{config, "# Made by weave setup-podman.\n[engine]\nhooks_dir = [" + strconv.Quote(dir) + "]\n"})
+	if dir != "" {
+		if dir, err = filepath.Abs(dir); err != nil {
+			return nil, err
+		}
+		return []namedText{{filepath.Join(dir, "weave.json"), hook}}, nil
 	}
-	return files, nil
+	base := "/etc/containers"
+	if os.Geteuid() != 0 {
+		config, err := os.UserConfigDir()
+		if err != nil {
+			return nil, fmt.Errorf("cannot tell where Podman looks for its configuration: %w", err)
+		}
+		base = filepath.Join(config, "containers")
+	}
+	dir = filepath.Join(base, "oci", "hooks.d")
+	dirs := strconv.Quote(dir)
+	if isDir(systemHooks) { // Podman runs no hooks at all if one of the directories is missing
+		dirs = strconv.Quote(systemHooks) + ", " + dirs
+	}
+	return []namedText{
+		{filepath.Join(dir, "weave.json"), hook},
+		{filepath.Join(base, "containers.conf.d", "50-weave.conf"), "# Made by weave setup-podman.\n[engine]\nhooks_dir = [" + dirs + "]\n"},
+	}, nil
 }
 
 // hookText is the hook's configuration. Runtimes give a hook no environment of their own.

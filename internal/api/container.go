@@ -10,7 +10,13 @@ import (
 type Hooks interface {
 	// Hook attaches a container that is being made, if it is to be, or clears up after one that ended. It returns when
 	// that is done: the runtime waits.
-	Hook(ctx context.Context, req HookRequest) error
+	Hook(ctx context.Context, req HookRequest) (HookReply, error)
+}
+
+// HookReply says what the hook is to write, which it does itself: rootless engines have mounts of their own.
+type HookReply struct {
+	NameServer string // an address for the container's resolv.conf, "" = that stays as it is
+	Domain     string // to search
 }
 
 // HookRequest is what a hook knows: the runtime's state, the bundle's config.json, and what only the engine has.
@@ -34,10 +40,12 @@ func (s *Server) addHookRoutes(mux *http.ServeMux) {
 			fail(w, BadRequest("error: the hook's request is no JSON: "+err.Error()))
 			return
 		}
-		if err := b.Hook(r.Context(), req); err != nil {
+		reply, err := b.Hook(r.Context(), req)
+		if err != nil {
 			fail(w, err)
 			return
 		}
-		noContent(w, r)
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(reply)
 	})
 }

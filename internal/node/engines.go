@@ -42,6 +42,7 @@ type engineState struct {
 
 // openEngines makes the loops of the engines that are wanted.
 func (n *node) openEngines() error {
+	n.cfg.Engines.Naming.Domain = n.cfg.Names.Domain.String()
 	n.containers = newContainers(n)
 	for _, e := range []struct{ name, endpoint string }{{engineDocker, n.cfg.Engines.Docker}, {enginePodman, n.cfg.Engines.Podman}} {
 		if e.endpoint == "" {

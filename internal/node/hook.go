@@ -2,7 +2,11 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
 
 	"weave/internal/api"
 	"weave/ipam"
@@ -28,18 +32,63 @@ func HookWanted(req api.HookRequest) (bool, error) {
 }
 
 // Hook implements api.Hooks.
-func (n *node) Hook(ctx context.Context, req api.HookRequest) error {
+func (n *node) Hook(ctx context.Context, req api.HookRequest) (api.HookReply, error) {
+	var reply api.HookReply
 	h, err := parseHook(req)
 	if err != nil {
-		return api.BadRequest(err.Error())
+		return reply, api.BadRequest(err.Error())
 	}
 	if !isEngineID(h.Container.ID) {
-		return api.BadRequest(fmt.Sprintf("the hook's container has the id %q, which is none of an engine", h.Container.ID))
+		return reply, api.BadRequest(fmt.Sprintf("the hook's container has the id %q, which is none of an engine", h.Container.ID))
 	}
-	if h.Container.Running {
-		return n.joinContainer(ctx, h.Container, req.All)
+	if !h.Container.Running {
+		return reply, n.containers.ended(ctx, h.Container.ID, h.AutoRemove)
 	}
-	return n.containers.ended(ctx, h.Container.ID, h.AutoRemove)
+	if err := n.joinContainer(ctx, h.Container, req.All); err != nil {
+		return reply, err
+	}
+	if _, attached := n.containers.recall(h.Container.ID); attached && n.names != nil && h.Container.Labels[runtime.LabelDNS] != "false" {
+		reply = api.HookReply{NameServer: n.names.address.Addr().String(), Domain: n.cfg.Names.Domain.String()}
+	}
+	return reply, nil
+}
+
+// WriteHookFiles does what the daemon's reply says in the mounts of the hook, which are the engine's.
+func WriteHookFiles(req api.HookRequest, reply api.HookReply) error {
+	if reply.NameServer == "" {
+		return nil
+	}
+	h, err := parseHook(req)
+	if err != nil {
+		return err
+	}
+	r := runtime.Resolver{Domain: reply.Domain}
+	if r.Server, err = netip.ParseAddr(reply.NameServer); err != nil {
+		return err
+	}
+	if path := h.Container.ResolvPath; path != "" {
+		was, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return overwrite(path, r.Merge(string(was)))
+	}
+	return writeInRoot(h.Root, "etc/resolv.conf", r)
+}
+
+// writeInRoot writes to a container's own file, where its engine gives it none: it has no network but ours. The
+// image's links are not followed out of it.
+func writeInRoot(dir, path string, r runtime.Resolver) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	was, err := root.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return root.WriteFile(path, []byte(r.Merge(string(was))), 0o644)
 }
 
 // ended does what died and removed do, on a hook's word: its engine may not be

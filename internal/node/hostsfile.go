@@ -33,6 +33,11 @@ func writeHosts(path string, h runtime.Hosts) error {
 	if err != nil || text == string(was) {
 		return err
 	}
+	return overwrite(path, text)
+}
+
+// overwrite changes what is in a file, which stays the same one.
+func overwrite(path, text string) error {
 	// Whoever made the file chose where it is; a link there is not followed.
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC|syscall.O_NOFOLLOW, 0)
 	if err != nil {
