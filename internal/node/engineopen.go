@@ -5,12 +5,16 @@ import (
 
 	"weave/runtime"
 	"weave/runtime/docker"
+	"weave/runtime/podman"
 )
 
 // openEngine makes the edge that talks to an engine. The engine need not be there.
 func openEngine(name, endpoint string) (runtime.Engine, error) {
-	if name == engineDocker {
+	switch name {
+	case engineDocker:
 		return docker.Open(endpoint)
+	case enginePodman:
+		return podman.Open(endpoint)
 	}
-	return nil, fmt.Errorf("built without %s", name)
+	return nil, fmt.Errorf("unknown engine %q", name)
 }

@@ -34,7 +34,7 @@ type Engine struct {
 
 // Open makes an engine of an endpoint, unix:///path or tcp://host:port. It does not connect. Where DOCKER_TLS_VERIFY is
 // set in the environment, tcp connections use TLS with the files of DOCKER_CERT_PATH, as Docker's own client does.
-func Open(endpoint string) (*Engine, error) {
+func Open(endpoint string) (runtime.Engine, error) {
 	e := &Engine{endpoint: endpoint}
 	_, err := e.renew()
 	return e, err
