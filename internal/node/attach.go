@@ -7,12 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
+	goruntime "runtime"
 	"slices"
 	"strings"
 	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"weave/internal/api"
 	"weave/internal/store"
@@ -217,28 +221,29 @@ func (a *attachments) forgetIdent(want string) error {
 // containers lists what the kernel shows of all that is attached.
 func (a *attachments) containers() []api.Container {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	var out []api.Container
-	for _, at := range a.list {
-		out = a.inspect(out, at.ID, at.Target)
+	list := slices.Collect(maps.Values(a.list))
+	a.mu.Unlock()
+	slices.SortFunc(list, func(x, y runtime.Attachment) int { return strings.Compare(x.ID, y.ID) })
+	all := make([][]api.Container, len(list))
+	var g errgroup.Group
+	g.SetLimit(goruntime.NumCPU())
+	for i, at := range list {
+		g.Go(func() error {
+			all[i] = a.container(nil, at.ID, at.Target)
+			return nil
+		})
 	}
-	slices.SortFunc(out, func(x, y api.Container) int { return strings.Compare(x.ID, y.ID) })
-	return out
+	_ = g.Wait() // none fails
+	return slices.Concat(all...)
 }
 
 // container adds what the kernel shows of one.
 func (a *attachments) container(out []api.Container, name string, t runtime.Target) []api.Container {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.inspect(out, name, t)
-}
-
-func (a *attachments) inspect(out []api.Container, id string, t runtime.Target) []api.Container {
-	seen, err := a.host.Inspect(t)
-	if err != nil || !seen.Present {
+	mac, addresses, present, err := a.host.Interface(t)
+	if err != nil || !present {
 		return out
 	}
-	return append(out, api.Container{ID: id, MAC: net.HardwareAddr(seen.MAC[:]), Addresses: seen.Addresses})
+	return append(out, api.Container{ID: name, MAC: net.HardwareAddr(mac[:]), Addresses: addresses})
 }
 
 // userError gives what the user did wrong its own status; the rest is ours.

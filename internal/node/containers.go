@@ -198,6 +198,9 @@ func (b *containers) started(ctx context.Context, l *engineLoop, id string) erro
 		return nil
 	}
 	if err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
 		b.log.Warn("a container cannot be looked at", "id", id, "err", err)
 		return err
 	}

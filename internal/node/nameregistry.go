@@ -293,7 +293,7 @@ func (n *node) nameless(ctx context.Context, ident string, list []netip.Prefix) 
 		gone = append(gone, netip.Addr{})
 	}
 	for _, a := range gone {
-		if err := n.names.unregister(ctx, ident, "", a); err != nil {
+		if err := n.names.unregister(ctx, ident, "", a); err != nil && ctx.Err() == nil {
 			n.log.Warn("names were not removed", "ident", ident, "err", err)
 		}
 	}
