@@ -118,7 +118,6 @@ func (n *node) openData() error {
 	clock := session.NewClock(time.Now())
 	n.dp = newDataplane(stack.NewSwitch(stack.Config{Seed: mathrand.Uint64()}), clock)
 	n.dp.self = n.memory.name
-	n.dp.sw.AddPort(tapPort, stack.Local)
 	if err := n.listenUDP(); err != nil {
 		return err
 	}
@@ -239,14 +238,15 @@ func (n *node) run(ctx context.Context) error {
 		g.Go(func() error { return n.names.run(ctx) })
 		g.Go(func() error { return unlessDone(ctx, n.names.server.Run(ctx, n.names.packets, n.names.streams)) })
 	}
-	lanes, err := newLanes(n.dp, n.tapQueues(), !n.tap.Offloads())
+	n.dp.addLocal(&localPort{port: tapPort, queues: n.tapQueues(), vital: true})
+	lanes, err := newLanes(n.dp, len(n.tap.Queues()), !n.tap.Offloads())
 	if err != nil {
 		return err
 	}
 	for _, l := range lanes {
 		g.Go(func() error { return n.ended("data plane", l.run(ctx)) })
 	}
-	g.Go(func() error { return newStreamLane(n.dp, n.tapQueues(), !n.tap.Offloads()).run(ctx) })
+	g.Go(func() error { return newStreamLane(n.dp, !n.tap.Offloads()).run(ctx) })
 	g.Go(func() error {
 		if err := n.adopt(ctx); err != nil {
 			n.log.Warn("not every address could be taken over", "err", err)
