@@ -27,6 +27,9 @@ func TestLocalPorts(t *testing.T) {
 	if err := tapSecond.Close(); err != nil {
 		t.Fatal(err)
 	}
+	if err := first.WriteV([][]byte{small}); err != nil { // a pipe's end does not wake who polls it
+		t.Fatal(err)
+	}
 	select {
 	case p := <-s.dp.gone:
 		if p != 7 {
