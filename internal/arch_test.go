@@ -42,6 +42,7 @@ var rooms = map[string]room{
 	"runtime/docker":      {may: []string{"runtime"}, above: edgeReason},
 	"runtime/podman":      {may: []string{"runtime"}, above: edgeReason},
 	"runtime/proxy":       {may: []string{"runtime"}, above: edgeReason},
+	"runtime/rootless":    {may: []string{"runtime"}, above: edgeReason},
 	"runtime/enginetest":  {may: []string{"runtime"}, above: "the tests that every engine passes"},
 	"tun":                 {above: edgeReason},
 	"tun/tuntest":         {may: []string{"tun"}, above: edgeReason},

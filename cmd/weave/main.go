@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 
@@ -9,7 +10,19 @@ import (
 )
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == node.InsideVerb {
+		os.Exit(inside())
+	}
 	os.Exit(mainWith(node.Run, node.Reset))
+}
+
+// inside is the daemon's child in a container's namespaces.
+func inside() int {
+	if err := node.Inside(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return codeFailed
+	}
+	return 0
 }
 
 // mainWith is main for a given node; tests have one of their own.

@@ -78,6 +78,7 @@ func readOptions(c *cli.Context, d dirs) (options, error) {
 		MTU:         c.Int("mtu"),
 		Tap:         c.String("tap"),
 		Queues:      c.Int("queues"),
+		Rootless:    os.Geteuid() != 0,
 		Paths:       node.Paths{State: d.state, Run: d.run},
 		Listeners:   node.Listeners{HTTP: c.String("http-addr"), Status: c.String("status-addr")},
 	}

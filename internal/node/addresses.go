@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -174,10 +173,7 @@ func (a *attachments) lost() ([]string, error) {
 	defer a.mu.Unlock()
 	var gone []string
 	for id, at := range a.list {
-		if _, err := net.InterfaceByName(runtime.HostVeth(id)); err == nil {
-			continue // it goes with the namespace
-		}
-		if _, err := a.host.Inspect(at.Target); !errors.Is(err, netlink.ErrNoTarget) {
+		if a.host.Lives(at.Target) {
 			continue
 		}
 		a.log.Info("a container is gone", "target", at.Target.Text, "ident", ident(at))

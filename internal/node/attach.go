@@ -27,7 +27,7 @@ import (
 // attachments remembers what is attached and makes the kernel agree. One
 // change runs at a time.
 type attachments struct {
-	host  *netlink.Host
+	host  wiring
 	store *store.Store
 	log   *slog.Logger
 	boot  string // the kernel's boot id: namespaces end with it
@@ -36,7 +36,7 @@ type attachments struct {
 	list map[runtime.Identity]runtime.Attachment
 }
 
-func newAttachments(h *netlink.Host, st *store.Store, log *slog.Logger) *attachments {
+func newAttachments(h wiring, st *store.Store, log *slog.Logger) *attachments {
 	return &attachments{
 		host: h, store: st, log: log.With("part", "attach"), boot: bootID(),
 		list: map[runtime.Identity]runtime.Attachment{},

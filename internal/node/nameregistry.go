@@ -150,7 +150,7 @@ func (l *namesLoop) registerAll(ctx context.Context, ident string, names []strin
 
 // ownName is what a container calls itself, if that has a domain part.
 func (n *node) ownName(target string) []string {
-	host, err := n.host.Hostname(target)
+	host, err := netlink.Hostname(target)
 	if err != nil || !strings.Contains(host, ".") {
 		return nil
 	}

@@ -103,10 +103,10 @@ func (n *node) openNames(ctx context.Context) error {
 // another. It comes before attachments are made, which get a route to it.
 func (n *node) openService() error {
 	at := n.cfg.Names.Listen
-	if n.cfg.Names.Domain == "" || (at.IsValid() && !at.Addr().IsUnspecified()) {
+	if n.bridge == nil || n.cfg.Names.Domain == "" || (at.IsValid() && !at.Addr().IsUnspecified()) {
 		return nil
 	}
-	return n.host.EnsureService(runtime.ServiceAddress(runtime.MAC(n.memory.name)))
+	return n.bridge.EnsureService(runtime.ServiceAddress(runtime.MAC(n.memory.name)))
 }
 
 // listenNames opens the sockets, at the bridge's service address unless another
@@ -143,7 +143,7 @@ func (n *node) listenNames(ctx context.Context, l *namesLoop) error {
 // has the kernel lead there what is for it. err is what listening said.
 func (n *node) evade(ctx context.Context, l *namesLoop, at netip.AddrPort, err error) error {
 	if !errors.Is(err, syscall.EADDRINUSE) {
-		if undo := n.host.RedirectService(portDNS, portDNS); undo != nil {
+		if undo := n.bridge.RedirectService(portDNS, portDNS); undo != nil {
 			l.log.Debug("cannot look for redirections", "err", undo)
 		}
 		return err
@@ -158,7 +158,7 @@ func (n *node) evade(ctx context.Context, l *namesLoop, at netip.AddrPort, err e
 		return err
 	}
 	port := l.streams[0].Addr().(*net.TCPAddr).AddrPort().Port()
-	if err := n.host.RedirectService(portDNS, port); err != nil {
+	if err := n.bridge.RedirectService(portDNS, port); err != nil {
 		l.close()
 		return fmt.Errorf("%w (another name server has port %d of all addresses; have it listen on single ones, or use --dns-listen-address)", err, portDNS)
 	}

@@ -31,8 +31,9 @@ type node struct {
 	store  *store.Store
 	memory memory
 
-	host      *netlink.Host
-	tap       *tun.Device
+	host      wiring
+	bridge    *netlink.Host // the wiring, if it is that of root; else nil
+	tap       *tun.Device   // of the bridge, else nil
 	dp        *dataplane
 	transport *control.Transport
 	secrets   *secrets
@@ -95,7 +96,10 @@ func (n *node) open(ctx context.Context) error {
 	if err := n.openData(); err != nil {
 		return err
 	}
-	if err := n.openHost(ctx); err != nil {
+	if err := n.openHost(); err != nil {
+		return err
+	}
+	if err := n.openAttachments(ctx); err != nil {
 		return err
 	}
 	if err := n.openControl(); err != nil {
@@ -136,9 +140,12 @@ func (n *node) openData() error {
 	return nil
 }
 
-// openHost makes the TAP, the bridge and what attachments lack. The TAP comes
-// first: holding it, no other daemon has this bridge.
-func (n *node) openHost(ctx context.Context) error {
+// openHost makes the TAP and the bridge. The TAP comes first: holding it, no
+// other daemon has this bridge.
+func (n *node) openHost() error {
+	if n.cfg.Rootless {
+		return n.openUserHost()
+	}
 	names, err := n.openTap()
 	if err != nil {
 		return err
@@ -146,21 +153,32 @@ func (n *node) openHost(ctx context.Context) error {
 	if why := n.tap.Fallback(); why != nil {
 		n.log.Warn("the kernel refuses TAP offloads; going on slowly without", "err", why)
 	}
-	n.host, err = netlink.Open(netlink.Config{
+	n.dp.addLocal(&localPort{port: tapPort, queues: n.tapQueues(), vital: true})
+	n.bridge, err = netlink.Open(netlink.Config{
 		Bridge: names.bridge, MAC: n.memory.name[:], MTU: n.cfg.MTU,
 	}, n.log.With("part", "netlink"))
 	if err != nil {
 		return err
 	}
-	if err := n.host.EnsureBridge(); err != nil {
+	n.host = n.bridge
+	if err := n.bridge.EnsureBridge(); err != nil {
 		return err
 	}
-	if err := n.host.AddUplink(n.tap.Name()); err != nil {
+	if err := n.bridge.AddUplink(n.tap.Name()); err != nil {
 		return err
 	}
-	if err := n.openService(); err != nil {
-		return err
-	}
+	return n.openService()
+}
+
+// openUserHost is openHost without the rights of root.
+func (n *node) openUserHost() error {
+	var err error
+	n.host, err = newUserHost(n.dp, n.cfg.MTU, n.log.With("part", "namespaces"))
+	return err
+}
+
+// openAttachments takes over what was attached before.
+func (n *node) openAttachments(ctx context.Context) error {
 	n.attachments = newAttachments(n.host, n.store, n.log)
 	if err := n.attachments.load(); err != nil {
 		return err
@@ -238,15 +256,14 @@ func (n *node) run(ctx context.Context) error {
 		g.Go(func() error { return n.names.run(ctx) })
 		g.Go(func() error { return unlessDone(ctx, n.names.server.Run(ctx, n.names.packets, n.names.streams)) })
 	}
-	n.dp.addLocal(&localPort{port: tapPort, queues: n.tapQueues(), vital: true})
-	lanes, err := newLanes(n.dp, len(n.tap.Queues()), !n.tap.Offloads())
+	lanes, err := newLanes(n.dp, n.cfg.Queues, n.noOffloads())
 	if err != nil {
 		return err
 	}
 	for _, l := range lanes {
 		g.Go(func() error { return n.ended("data plane", l.run(ctx)) })
 	}
-	g.Go(func() error { return newStreamLane(n.dp, !n.tap.Offloads()).run(ctx) })
+	g.Go(func() error { return newStreamLane(n.dp, n.noOffloads()).run(ctx) })
 	g.Go(func() error {
 		if err := n.adopt(ctx); err != nil {
 			n.log.Warn("not every address could be taken over", "err", err)
@@ -261,6 +278,9 @@ func (n *node) run(ctx context.Context) error {
 	})
 	return g.Wait()
 }
+
+// noOffloads tells that what local ports get must be frames without offloads.
+func (n *node) noOffloads() bool { return n.tap != nil && !n.tap.Offloads() }
 
 func (n *node) tapQueues() []tapQueue {
 	var all []tapQueue
@@ -299,8 +319,8 @@ func (n *node) close() {
 	if n.names != nil {
 		n.names.close()
 	}
-	if n.host != nil {
-		n.host.Close()
+	if n.bridge != nil {
+		n.bridge.Close()
 	}
 	if n.store == nil {
 		return
