@@ -131,7 +131,7 @@ func (n *node) listenNames(ctx context.Context, l *namesLoop) error {
 		return err
 	}
 	l.upstreams = &server.Upstreams{
-		File: l.cfg.ResolvConf, Fixed: l.cfg.Upstreams, Fallback: l.cfg.Fallback, Excluded: []netip.AddrPort{l.address},
+		File: l.cfg.ResolvConf, Fixed: l.cfg.Upstreams, Fallback: l.cfg.Fallback, Own: l.listens(),
 	}
 	l.server = server.New(server.Config{
 		Index: l.index, Domain: l.cfg.Domain, TTL: l.cfg.TTL, Upstreams: l.upstreams, Log: l.log,
@@ -164,6 +164,17 @@ func (n *node) evade(ctx context.Context, l *namesLoop, at netip.AddrPort, err e
 	}
 	l.log.Info("another name server has port 53 of all addresses: names are served at another port, and nftables leads there", "port", port)
 	return nil
+}
+
+// listens is where queries reach this server: they must not be sent on to there.
+func (l *namesLoop) listens() []netip.AddrPort {
+	out := []netip.AddrPort{l.address}
+	for _, s := range l.streams { // the packet sockets have the same address
+		if at, ok := s.Addr().(*net.TCPAddr); ok {
+			out = append(out, at.AddrPort())
+		}
+	}
+	return out
 }
 
 func (l *namesLoop) close() {
