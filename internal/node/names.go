@@ -26,9 +26,6 @@ import (
 // are dropped and counted: the peers compare notes anyway.
 const namesQueue = 1024
 
-// evasions are how many other ports are tried where port 53 is taken.
-const evasions = 8
-
 // namesLoop owns dns.Core: it feeds it what happens and performs its effects.
 // The server reads its index.
 type namesLoop struct {
@@ -149,12 +146,7 @@ func (n *node) evade(ctx context.Context, l *namesLoop, at netip.AddrPort, err e
 		return err
 	}
 	free := netip.AddrPortFrom(at.Addr(), 0)
-	for range evasions { // a port that is free for UDP may be taken for TCP
-		if l.packets, l.streams, err = server.Listen(ctx, free, max(2, goruntime.NumCPU())); err == nil {
-			break
-		}
-	}
-	if err != nil {
+	if l.packets, l.streams, err = server.Listen(ctx, free, max(2, goruntime.NumCPU())); err != nil {
 		return err
 	}
 	port := l.streams[0].Addr().(*net.TCPAddr).AddrPort().Port()
