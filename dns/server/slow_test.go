@@ -96,7 +96,7 @@ func TestSameQuestionsAreAskedOnce(t *testing.T) {
 			m := new(mdns.Msg).SetQuestion(name, mdns.TypeA)
 			c := mdns.Client{Net: network, Timeout: 10 * time.Second}
 			r, _, err := c.Exchange(m, at.String())
-			if err != nil || r.Question[0].Name != name || r.Answer[0].Header().Name != name {
+			if err != nil || r.Question[0].Name != name || len(r.Answer) != 1 || r.Answer[0].Header().Name != name {
 				t.Errorf("%s: %v, %v", name, r, err)
 			}
 			answers <- r
