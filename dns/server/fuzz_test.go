@@ -40,6 +40,32 @@ func TestAnsweringDoesNotAllocate(t *testing.T) {
 	}
 }
 
+func BenchmarkAnswerA(b *testing.B) {
+	w := worked()
+	for _, name := range []string{"web.weave.local.", "many.weave.local."} {
+		q := packed(name, mdns.TypeA, 1232)
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				w.respond(q, 0)
+			}
+		})
+	}
+}
+
+func BenchmarkAnswerCached(b *testing.B) {
+	w := worked()
+	q := asked(b, "www.example.", mdns.TypeA, 1232)
+	w.s.cache.put(q.key(), came(b, q, time.Now(), "www.example. 3600 IN A 192.0.2.1", "www.example. 3600 IN A 192.0.2.2"))
+	msg := packed("www.example.", mdns.TypeA, 1232)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, forward := w.respond(msg, 0); forward {
+			b.Fatal("it is not in the cache")
+		}
+	}
+}
+
 // FuzzRespond sends anything. The plain reader of miekg/dns must be able to read
 // every answer, and where it cannot read a query no names are told.
 func FuzzRespond(f *testing.F) {

@@ -64,8 +64,12 @@ func (s *Server) serveStream(ctx context.Context, c net.Conn) {
 		if err != nil {
 			return
 		}
+		if !s.limit.local(from) {
+			s.counters.limited.Add(1)
+			return
+		}
 		out, forward := w.respond(msg, maxMessage)
-		if !s.limit.local(from) || (out == nil && !forward) {
+		if out == nil && !forward {
 			return
 		}
 		if !forward {
@@ -80,7 +84,7 @@ func (s *Server) serveStream(ctx context.Context, c net.Conn) {
 		}
 		slots <- struct{}{}
 		waiting.Go(func() {
-			defer func() { <-s.forwards; <-slots }()
+			defer func() { s.waiting.give(from); <-slots }()
 			if reply := s.forward(ctx, msg, maxMessage); reply != nil {
 				send(reply)
 			}

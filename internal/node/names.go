@@ -26,9 +26,6 @@ import (
 // are dropped and counted: the peers compare notes anyway.
 const namesQueue = 1024
 
-// evasions are how many other ports are tried where port 53 is taken.
-const evasions = 8
-
 // namesLoop owns dns.Core: it feeds it what happens and performs its effects.
 // The server reads its index.
 type namesLoop struct {
@@ -131,7 +128,7 @@ func (n *node) listenNames(ctx context.Context, l *namesLoop) error {
 		return err
 	}
 	l.upstreams = &server.Upstreams{
-		File: l.cfg.ResolvConf, Fixed: l.cfg.Upstreams, Fallback: l.cfg.Fallback, Excluded: []netip.AddrPort{l.address},
+		File: l.cfg.ResolvConf, Fixed: l.cfg.Upstreams, Fallback: l.cfg.Fallback, Own: l.listens(),
 	}
 	l.server = server.New(server.Config{
 		Index: l.index, Domain: l.cfg.Domain, TTL: l.cfg.TTL, Upstreams: l.upstreams, Log: l.log,
@@ -149,12 +146,7 @@ func (n *node) evade(ctx context.Context, l *namesLoop, at netip.AddrPort, err e
 		return err
 	}
 	free := netip.AddrPortFrom(at.Addr(), 0)
-	for range evasions { // a port that is free for UDP may be taken for TCP
-		if l.packets, l.streams, err = server.Listen(ctx, free, max(2, goruntime.NumCPU())); err == nil {
-			break
-		}
-	}
-	if err != nil {
+	if l.packets, l.streams, err = server.Listen(ctx, free, max(2, goruntime.NumCPU())); err != nil {
 		return err
 	}
 	port := l.streams[0].Addr().(*net.TCPAddr).AddrPort().Port()
@@ -164,6 +156,17 @@ func (n *node) evade(ctx context.Context, l *namesLoop, at netip.AddrPort, err e
 	}
 	l.log.Info("another name server has port 53 of all addresses: names are served at another port, and nftables leads there", "port", port)
 	return nil
+}
+
+// listens is where queries reach this server: they must not be sent on to there.
+func (l *namesLoop) listens() []netip.AddrPort {
+	out := []netip.AddrPort{l.address}
+	for _, s := range l.streams { // the packet sockets have the same address
+		if at, ok := s.Addr().(*net.TCPAddr); ok {
+			out = append(out, at.AddrPort())
+		}
+	}
+	return out
 }
 
 func (l *namesLoop) close() {
