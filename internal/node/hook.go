@@ -47,7 +47,7 @@ func (n *node) Hook(ctx context.Context, req api.HookRequest) (api.HookReply, er
 	if err := n.joinContainer(ctx, h.Container, req.All); err != nil {
 		return reply, err
 	}
-	if _, attached := n.containers.recall(h.Container.ID); attached && n.names != nil && h.Container.Labels[runtime.LabelDNS] != "false" {
+	if _, attached := n.containers.recall(h.Container.ID); attached && n.names != nil && n.names.address.IsValid() && h.Container.Labels[runtime.LabelDNS] != "false" {
 		reply = api.HookReply{NameServer: n.names.address.Addr().String(), Domain: n.cfg.Names.Domain.String()}
 	}
 	return reply, nil

@@ -119,12 +119,9 @@ func (n *node) listenNames(ctx context.Context, l *namesLoop) error {
 	case at.Addr().IsUnspecified():
 		l.address = netip.AddrPortFrom(service, at.Port())
 	}
-	var err error
-	l.packets, l.streams, err = server.Listen(ctx, at, max(2, goruntime.NumCPU()))
-	if !l.cfg.Listen.IsValid() {
-		err = n.evade(ctx, l, at, err)
-	}
-	if err != nil {
+	if n.bridge == nil && !l.cfg.Listen.IsValid() {
+		l.address = netip.AddrPort{} // nobody can reach us on the overlay yet
+	} else if err := n.openNameSockets(ctx, l, at); err != nil {
 		return err
 	}
 	l.upstreams = &server.Upstreams{
@@ -134,6 +131,14 @@ func (n *node) listenNames(ctx context.Context, l *namesLoop) error {
 		Index: l.index, Domain: l.cfg.Domain, TTL: l.cfg.TTL, Upstreams: l.upstreams, Log: l.log,
 	})
 	return nil
+}
+
+func (n *node) openNameSockets(ctx context.Context, l *namesLoop, at netip.AddrPort) (err error) {
+	l.packets, l.streams, err = server.Listen(ctx, at, max(2, goruntime.NumCPU()))
+	if !l.cfg.Listen.IsValid() {
+		err = n.evade(ctx, l, at, err)
+	}
+	return err
 }
 
 // evade listens at another port where somebody has port 53 of all addresses, and
