@@ -74,19 +74,24 @@ func readHook(ctx context.Context, stdin io.Reader, all bool) (api.HookRequest, 
 		return req, fmt.Errorf("read the bundle: %w", err)
 	}
 	req.Config = json.RawMessage(config)
-	req.Name, req.Labels = podmanLabels(ctx, st.ID)
+	if req.Name, req.Labels, err = podmanLabels(ctx, st.ID); err != nil {
+		fmt.Fprintln(os.Stderr, "weave: labels are not seen, only annotations and the environment:", err)
+	}
 	return req, nil
 }
 
 // podmanLabels finds a container's name and labels in the event of its making: while it starts Podman locks it, so that
-// inspecting it would wait for ever. Without an answer it has none.
-func podmanLabels(ctx context.Context, id string) (name string, labels map[string]string) {
+// inspecting it would wait for ever.
+func podmanLabels(ctx context.Context, id string) (name string, labels map[string]string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, labelsTimeout)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "podman", "events", "--stream=false", "--format", "json",
 		"--filter", "container="+id, "--filter", "event=create").Output()
 	if err != nil {
-		return "", nil
+		if failed, ok := errors.AsType[*exec.ExitError](err); ok {
+			err = fmt.Errorf("%w: %s", err, bytes.TrimSpace(failed.Stderr))
+		}
+		return "", nil, fmt.Errorf("podman events: %w", err)
 	}
 	for line := range bytes.Lines(out) {
 		var ev struct {
@@ -97,5 +102,5 @@ func podmanLabels(ctx context.Context, id string) (name string, labels map[strin
 			name, labels = ev.Name, ev.Attributes
 		}
 	}
-	return name, labels
+	return name, labels, nil
 }

@@ -117,6 +117,12 @@ func (inv *invocation) hookText(all bool) (string, error) {
 			h.Hook.Env = append(h.Hook.Env, name+"="+value)
 		}
 	}
+	if os.Geteuid() != 0 {
+		// The hook runs as root of the user's namespace. Podman knows by these that it is there on behalf of the user
+		// (containers/storage, pkg/unshare); without them it looks for root's containers.
+		h.Hook.Env = append(h.Hook.Env, "_CONTAINERS_USERNS_CONFIGURED=done",
+			"_CONTAINERS_ROOTLESS_UID="+strconv.Itoa(os.Geteuid()), "_CONTAINERS_ROOTLESS_GID="+strconv.Itoa(os.Getegid()))
+	}
 	if all {
 		h.Hook.Args = append(h.Hook.Args, "--all")
 	}

@@ -302,8 +302,11 @@ func (n *node) nameless(ctx context.Context, ident string, list []netip.Prefix) 
 // report makes what status and report show.
 func (l *namesLoop) report() *api.DNS {
 	d := &api.DNS{
-		Domain: l.cfg.Domain.String(), Upstream: []string{}, Address: l.address.String(), TTL: int(l.cfg.TTL.Seconds()),
+		Domain: l.cfg.Domain.String(), Upstream: []string{}, TTL: int(l.cfg.TTL.Seconds()),
 		Entries: []api.DNSEntry{},
+	}
+	if l.address.IsValid() {
+		d.Address = l.address.String()
 	}
 	for _, at := range l.upstreams.Servers() {
 		text := at.String()
