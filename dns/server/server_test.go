@@ -2,8 +2,10 @@ package server
 
 import (
 	"encoding/binary"
+	"log"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -12,7 +14,15 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(perfServer) != "" {
+		if err := servePerf(); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func TestAnswers(t *testing.T) {
 	at := serve(t, Config{Index: names(0), Domain: local, TTL: time.Second})
