@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -17,14 +16,7 @@ import (
 	"weave/runtime"
 )
 
-// backlog is how many events may wait for a slow receiver.
-const backlog = 1 << 16
-
-var (
-	errSlow  = errors.New("tens of thousands of events wait for their receiver")
-	errEnded = errors.New("the engine ended the stream of events")
-	errLimit = errors.New("the engine does not answer")
-)
+var errLimit = errors.New("the engine does not answer")
 
 // changes are the actions that matter, in Docker's words and in those of Podman's Docker-like API.
 // See https://docs.docker.com/reference/cli/docker/system/events/.
@@ -44,14 +36,14 @@ var changes = map[events.Action]runtime.Change{
 // 256 events has from that moment on, and subscribes under the same lock. The clocks are the same, because an engine
 // whose namespaces we can enter is on our host. An event of that time may come twice, from memory and as news.
 //
-// Docker drops events for an asker that does not read for 100 ms, so what the receiver has not taken yet waits here.
+// Docker drops events for an asker that does not read for 100 ms: see runtime.Relay.
 func (e *Engine) Watch(parent context.Context, out chan<- runtime.Event) error {
 	ctx, cancel := context.WithCancelCause(parent)
 	s, err := e.subscribe(ctx, cancel)
 	if err == nil {
-		err = s.relay(ctx, out)
+		err = runtime.Relay(ctx, s.Stream, s.event, out)
 		cancel(nil)
-		for range s.Err { // until its goroutine has ended
+		for range s.Ended { // until its goroutine has ended
 			continue
 		}
 		_ = s.api.Close()
@@ -66,11 +58,8 @@ func (e *Engine) Watch(parent context.Context, out chan<- runtime.Event) error {
 
 // stream is the engine's answer to one Watch.
 type stream struct {
-	client.EventsResult
+	runtime.Stream[events.Message]
 	api     *client.Client
-	version string // of the engine
-
-	waiting []runtime.Event
 	settled int64 // unix nanoseconds: events after this come once
 	seen    map[string]bool
 }
@@ -91,13 +80,13 @@ func (e *Engine) subscribe(ctx context.Context, cancel context.CancelCauseFunc) 
 	s := &stream{api: api, seen: map[string]bool{}}
 	engine, err := api.ServerVersion(ctx, client.ServerVersionOptions{})
 	if err == nil {
-		s.version = engine.Version
-		s.EventsResult = api.Events(ctx, client.EventsListOptions{Since: stamp(time.Now()), Filters: filters()})
+		got := api.Events(ctx, client.EventsListOptions{Since: stamp(time.Now()), Filters: filters()})
 		if accepted.Load() {
+			s.Stream = runtime.Stream[events.Message]{Version: engine.Version, Messages: got.Messages, Ended: got.Err}
 			s.settled = time.Now().UnixNano()
 			return s, nil
 		}
-		err = <-s.Err
+		err = <-got.Err
 	}
 	_ = api.Close()
 	return nil, reason(ctx, err)
@@ -124,48 +113,18 @@ func filters() client.Filters {
 	return f
 }
 
-// relay hands events on until ctx ends, or the stream has ended and the receiver has taken all that was left.
-func (s *stream) relay(ctx context.Context, out chan<- runtime.Event) error {
-	s.waiting = []runtime.Event{{Change: runtime.Watching, ID: s.version}}
-	messages, failed := s.Messages, s.Err
-	var end error
-	for end == nil || len(s.waiting) > 0 {
-		var ready chan<- runtime.Event
-		var next runtime.Event
-		if len(s.waiting) > 0 {
-			ready, next = out, s.waiting[0]
-		}
-		select {
-		case ready <- next:
-			s.waiting = s.waiting[1:]
-		case m := <-messages:
-			if s.take(m); len(s.waiting) > backlog {
-				return errSlow
-			}
-		case end = <-failed: // no message can follow
-			messages, failed = nil, nil
-			if end == nil || errors.Is(end, io.EOF) {
-				end = errEnded
-			}
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	return end
-}
-
-// take puts an event behind those that wait, if it matters and is news.
-func (s *stream) take(m events.Message) {
+// event tells what a message means to us, if it means something and is news.
+func (s *stream) event(m events.Message) (runtime.Event, bool) {
 	change, known := changes[m.Action]
 	if !known || m.Type != events.ContainerEventType || m.Actor.ID == "" {
-		return
+		return runtime.Event{}, false
 	}
 	if m.TimeNano <= s.settled {
 		key := strconv.FormatInt(m.TimeNano, 10) + string(m.Action) + m.Actor.ID
 		if s.seen[key] {
-			return
+			return runtime.Event{}, false
 		}
 		s.seen[key] = true
 	}
-	s.waiting = append(s.waiting, runtime.Event{Change: change, ID: m.Actor.ID})
+	return runtime.Event{Change: change, ID: m.Actor.ID}, true
 }
