@@ -3,11 +3,12 @@ package node
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"weave/runtime"
+	"weave/runtime/docker"
+	"weave/runtime/podman"
 )
 
 // Names of container engines.
@@ -17,7 +18,7 @@ const (
 )
 
 // DefaultDocker is where Docker listens unless told otherwise.
-const DefaultDocker = "unix:///var/run/docker.sock"
+const DefaultDocker = docker.DefaultEndpoint
 
 // EngineFlags are the flags of launch about container engines, as typed.
 type EngineFlags struct {
@@ -84,11 +85,11 @@ func checkEndpoint(endpoint string) error {
 // defaultPodman is the socket of Podman's service: root's, or the user's own.
 func defaultPodman() string {
 	if os.Geteuid() == 0 {
-		return "unix:///run/podman/podman.sock"
+		return podman.RootEndpoint
 	}
 	dir := os.Getenv("XDG_RUNTIME_DIR")
 	if dir == "" {
 		dir = fmt.Sprintf("/run/user/%d", os.Geteuid())
 	}
-	return "unix://" + filepath.Join(dir, "podman", "podman.sock")
+	return podman.UserEndpoint(dir)
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"os"
 
 	"weave/runtime"
 	"weave/runtime/docker"
@@ -12,9 +13,12 @@ import (
 func openEngine(name, endpoint string) (runtime.Engine, error) {
 	switch name {
 	case engineDocker:
-		return docker.Open(endpoint)
+		if endpoint == os.Getenv("DOCKER_HOST") {
+			endpoint = "" // with the TLS files that the environment names too
+		}
+		return docker.Open(name, endpoint)
 	case enginePodman:
-		return podman.Open(endpoint)
+		return podman.Open(name, endpoint)
 	}
 	return nil, fmt.Errorf("unknown engine %q", name)
 }

@@ -1,16 +1,19 @@
-// Package docker is the edge to Docker Engine: an [Engine] tells of its containers and what happens to them, by the Engine
-// API (docs.docker.com/reference/api/engine), of whatever version both sides speak: Docker 20.10 and later.
+// Package docker is the edge to a Docker engine: 20.10 to 29, or another that speaks Docker's API from 1.40 on.
 //
 // # Nouns
 //
-//   - An Engine is the way to one daemon, which need not be there: then its methods fail, and work again when it is back.
+//   - An Engine is one API endpoint, a unix or TCP socket. It is not a connection: the engine behind it may be absent,
+//     may be restarted and may come back as another version, and the same Engine value goes on working.
+//   - An API client speaks one version of the API, which it has agreed on with the engine. It is thrown away as soon as
+//     the engine refuses that version or cannot be reached.
+//   - A stream is the engine's answer to one Watch.
 //
 // # Who may call what
 //
-// An Engine's methods may be called concurrently. It starts goroutines only inside its calls, which wait for them.
+// All methods may be called concurrently. Only Watch starts a goroutine, and has waited for it when it returns.
 //
 // # What does not belong here
 //
-// Deciding which containers are attached (runtime), attaching them (runtime/netlink), changing what users ask of Docker
-// (runtime/proxy). Podman's Docker-compatible socket works here too, but runtime/podman knows pods.
+// What a container's settings ask for (runtime.WishOf), when to try again after an engine has gone, and the proxy
+// (runtime/proxy), which speaks the same API to others.
 package docker

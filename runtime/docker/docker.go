@@ -2,109 +2,221 @@ package docker
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
-	"os"
+	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/client"
 	"golang.org/x/sync/errgroup"
 
 	"weave/runtime"
 )
 
-const (
-	overlap   = time.Second // events of so long before a Watch are told too: Docker answers before it listens
-	atOnce    = 8           // inspections of a List
-	pingLimit = 5 * time.Second
-)
+// Name is what Containers say their engine is, unless Open is given another name.
+const Name = "docker"
 
-// Engine is a [runtime.Engine].
+// limit ends a call whose context has no earlier deadline, so that a hung engine cannot hold its caller.
+const limit = 30 * time.Second
+
+// refPattern is what Docker allows as a container's name; ids are of it too. Anything else would be another path of the API.
+var refPattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
+
+var errNoID = errors.New("the engine's answer names no container")
+
+// Engine is one endpoint of a Docker engine.
 type Engine struct {
-	endpoint string
+	name, endpoint string
+	http           *http.Client // its transport is copied into every client
 
 	mu  sync.Mutex
-	api *client.Client
+	api *client.Client // has agreed on a version with the engine; nil until one has
 }
 
-// Open makes an engine of an endpoint, unix:///path or tcp://host:port. It does not connect. Where DOCKER_TLS_VERIFY is
-// set in the environment, tcp connections use TLS with the files of DOCKER_CERT_PATH, as Docker's own client does.
-func Open(endpoint string) (runtime.Engine, error) {
-	e := &Engine{endpoint: endpoint}
-	_, err := e.renew()
-	return e, err
-}
-
-// renew makes a client that knows nothing of the engine yet: it may have been upgraded.
-func (e *Engine) renew() (*client.Client, error) {
-	opts := []client.Opt{client.WithHost(e.endpoint)}
-	if strings.HasPrefix(e.endpoint, "tcp://") && os.Getenv("DOCKER_TLS_VERIFY") != "" {
-		opts = append(opts, client.WithTLSClientConfigFromEnv())
+// Open makes an Engine of a unix:///path or tcp://host:port endpoint, which Containers and errors call name. Without an
+// endpoint it is the docker command's own: DOCKER_HOST with the TLS files of DOCKER_CERT_PATH, or else DefaultEndpoint.
+// It fails on an endpoint of another form and on unreadable TLS files, never because the engine is absent.
+func Open(name, endpoint string) (*Engine, error) {
+	var conf *tls.Config
+	if endpoint == "" {
+		var err error
+		if endpoint, conf, err = fromEnvironment(); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
 	}
+	if err := checkEndpoint(endpoint); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return &Engine{name: name, endpoint: endpoint, http: &http.Client{
+		Transport: newTransport(conf), CheckRedirect: client.CheckRedirect,
+	}}, nil
+}
+
+// Endpoint is where the engine is, as Open was told or found out.
+func (e *Engine) Endpoint() string { return e.endpoint }
+
+// Close closes idle connections. The Engine can still be used.
+func (e *Engine) Close() { e.forget(nil) }
+
+// dial makes a client and agrees on a version of the API with the engine. A client whose first ping fails would speak
+// the newest version for good, so that one is never kept.
+func (e *Engine) dial(ctx context.Context, more ...client.Opt) (*client.Client, error) {
+	opts := append([]client.Opt{client.WithHTTPClient(e.http), client.WithHost(e.endpoint)}, more...)
 	api, err := client.New(opts...)
 	if err != nil {
-		return nil, fmt.Errorf("docker at %s: %w", e.endpoint, err)
+		return nil, err
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.api != nil {
-		_ = e.api.Close() // its idle connections; calls under way go on
+	if _, err := api.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true}); err != nil {
+		_ = api.Close()
+		return nil, err
 	}
-	e.api = api
 	return api, nil
 }
 
-func (e *Engine) client() *client.Client {
+// client returns the client at hand, or a new one: fresh tells which.
+func (e *Engine) client(ctx context.Context) (api *client.Client, fresh bool, err error) {
+	e.mu.Lock()
+	api = e.api
+	e.mu.Unlock()
+	if api != nil {
+		return api, false, nil
+	}
+	if api, err = e.dial(ctx); err != nil {
+		return nil, true, err
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.api
+	if e.api != nil { // another call was quicker
+		_ = api.Close()
+	} else {
+		e.api = api
+	}
+	return e.api, true, nil
 }
 
-// Inspect implements [runtime.Engine].
+// forget drops a client, or whichever there is, so that the next call agrees on a version anew.
+func (e *Engine) forget(api *client.Client) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.api != nil && (api == nil || api == e.api) {
+		_ = e.api.Close()
+		e.api = nil
+	}
+}
+
+// call does one operation. When the engine has been exchanged behind a client that worked before, it does it once more.
+func (e *Engine) call(ctx context.Context, what string, do func(context.Context, *client.Client) error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for {
+		api, fresh, err := e.client(ctx)
+		if err == nil {
+			err = do(ctx, api)
+		}
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, runtime.ErrNoContainer):
+			return err
+		case ctx.Err() != nil:
+			return fmt.Errorf("%s: %s: %s does not answer: %w", e.name, what, e.endpoint, context.Cause(ctx))
+		}
+		if exchanged(err) {
+			e.forget(api)
+			if !fresh {
+				continue
+			}
+		}
+		return fmt.Errorf("%s: %s: %w", e.name, what, err)
+	}
+}
+
+// exchanged tells that an error can come from a client that outlived its engine: the connection is gone, or the API
+// version that they agreed on is now too old or too new, which Docker answers with 400.
+func exchanged(err error) bool {
+	return client.IsErrConnectionFailed(err) || errdefs.IsInvalidArgument(err)
+}
+
+// refused turns Docker's ways to say that it knows no such container into ErrNoContainer.
+func (e *Engine) refused(ref string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errdefs.IsNotFound(err):
+		return fmt.Errorf("%s: %q: %w", e.name, ref, runtime.ErrNoContainer)
+	case strings.Contains(strings.ToLower(err.Error()), "multiple ids found"): // a 500 or a 400, by the engine's age
+		return fmt.Errorf("%s: %q begins more than one id: %w", e.name, ref, runtime.ErrNoContainer)
+	}
+	return err
+}
+
+// Inspect tells of a container.
 func (e *Engine) Inspect(ctx context.Context, ref string) (runtime.Container, error) {
-	if ref == "" || strings.ContainsAny(ref, "/?#%\x00") {
-		return runtime.Container{}, fmt.Errorf("%w: %q", runtime.ErrNoContainer, ref)
+	if !refPattern.MatchString(ref) {
+		return runtime.Container{}, fmt.Errorf("%s: %q: %w", e.name, ref, runtime.ErrNoContainer)
 	}
-	got, err := e.client().ContainerInspect(ctx, ref, client.ContainerInspectOptions{})
+	var c runtime.Container
+	err := e.call(ctx, "inspect "+ref, func(ctx context.Context, api *client.Client) (err error) {
+		c, err = e.inspect(ctx, api, ref)
+		return err
+	})
+	return c, err
+}
+
+func (e *Engine) inspect(ctx context.Context, api *client.Client, ref string) (runtime.Container, error) {
+	got, err := api.ContainerInspect(ctx, ref, client.ContainerInspectOptions{})
 	if err != nil {
-		return runtime.Container{}, explain("inspect container "+ref, err)
+		return runtime.Container{}, e.refused(ref, err)
 	}
-	return convert(got.Container), nil
+	c := convert(e.name, got.Container)
+	if c.ID == "" {
+		return runtime.Container{}, errNoID
+	}
+	target, shares := strings.CutPrefix(c.NetworkMode, "container:")
+	if !shares || fullID(target) {
+		return c, nil
+	}
+	// Engines write down the id, but nothing in the API's documentation says that they must.
+	if other, err := api.ContainerInspect(ctx, target, client.ContainerInspectOptions{}); err == nil {
+		c.NetworkMode = "container:" + other.Container.ID
+	}
+	return c, nil
 }
 
-// explain tells what is not there from what went wrong. Docker calls a beginning that fits several ids a bad parameter.
-func explain(op string, err error) error {
-	if errdefs.IsNotFound(err) || (errdefs.IsInvalidArgument(err) && strings.Contains(err.Error(), "multiple IDs found")) {
-		return fmt.Errorf("%s: %w (%w)", op, runtime.ErrNoContainer, err)
-	}
-	return fmt.Errorf("%s: %w", op, err)
-}
-
-// List implements [runtime.Engine].
+// List tells of the containers that run.
 func (e *Engine) List(ctx context.Context) ([]runtime.Container, error) {
-	list, err := e.client().ContainerList(ctx, client.ContainerListOptions{})
+	var all []runtime.Container
+	err := e.call(ctx, "list containers", func(ctx context.Context, api *client.Client) (err error) {
+		all, err = e.list(ctx, api)
+		return err
+	})
+	return all, err
+}
+
+func (e *Engine) list(ctx context.Context, api *client.Client) ([]runtime.Container, error) {
+	found, err := api.ContainerList(ctx, client.ContainerListOptions{})
 	if err != nil {
-		return nil, fmt.Errorf("list containers: %w", err)
+		return nil, err
 	}
-	all := make([]runtime.Container, len(list.Items))
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(atOnce)
-	for i, item := range list.Items {
-		g.Go(func() error {
-			c, err := e.Inspect(ctx, item.ID)
-			if errors.Is(err, runtime.ErrNoContainer) {
-				return nil // it went meanwhile
+	all := make([]runtime.Container, len(found.Items))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(inspectors)
+	for i, item := range found.Items {
+		group.Go(func() error {
+			c, err := e.inspect(ctx, api, item.ID)
+			if errors.Is(err, runtime.ErrNoContainer) { // it has gone since
+				return nil
 			}
 			all[i] = c
 			return err
 		})
 	}
-	if err := g.Wait(); err != nil {
+	if err := group.Wait(); err != nil {
 		return nil, err
 	}
 	running := all[:0]
@@ -116,115 +228,16 @@ func (e *Engine) List(ctx context.Context) ([]runtime.Container, error) {
 	return running, nil
 }
 
-// Kill implements [runtime.Engine].
+// Kill sends SIGKILL to a container's first process. It is no error if the container does not run.
 func (e *Engine) Kill(ctx context.Context, id string) error {
-	if _, err := e.client().ContainerKill(ctx, id, client.ContainerKillOptions{Signal: "KILL"}); err != nil {
-		return explain("kill container "+id, err)
+	if !refPattern.MatchString(id) {
+		return fmt.Errorf("%s: %q: %w", e.name, id, runtime.ErrNoContainer)
 	}
-	return nil
-}
-
-// Watch implements [runtime.Engine].
-func (e *Engine) Watch(ctx context.Context, to chan<- runtime.Event) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	api, err := e.renew()
-	if err != nil {
-		return err
-	}
-	version, err := ping(ctx, api)
-	if err != nil {
-		return err
-	}
-	since := time.Now().Add(-overlap)
-	stream := api.Events(ctx, client.EventsListOptions{
-		Since:   fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond()),
-		Filters: make(client.Filters).Add("type", "container").Add("event", "start", "die", "destroy", "rename"),
-	})
-	if !send(ctx, to, runtime.Event{Change: runtime.Watching, ID: version}) {
-		return nil
-	}
-	for {
-		select {
-		case m := <-stream.Messages:
-			if ev, ok := eventOf(m); ok && !send(ctx, to, ev) {
-				return nil
-			}
-		case err := <-stream.Err:
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("watch docker at %s: %w", e.endpoint, err)
-		case <-ctx.Done():
+	return e.call(ctx, "kill "+id, func(ctx context.Context, api *client.Client) error {
+		_, err := api.ContainerKill(ctx, id, client.ContainerKillOptions{Signal: "KILL"})
+		if errdefs.IsConflict(err) { // it does not run
 			return nil
 		}
-	}
-}
-
-// ping finds out whether the engine is there, agrees with it on a version of the API, and tells the engine's own.
-func ping(ctx context.Context, api *client.Client) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, pingLimit)
-	defer cancel()
-	if _, err := api.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true, ForceNegotiate: true}); err != nil {
-		return "", fmt.Errorf("ping docker: %w", err)
-	}
-	v, err := api.ServerVersion(ctx, client.ServerVersionOptions{})
-	if err != nil {
-		return "", fmt.Errorf("ask docker for its version: %w", err)
-	}
-	return v.Version, nil
-}
-
-func send(ctx context.Context, to chan<- runtime.Event, ev runtime.Event) bool {
-	select {
-	case to <- ev:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// eventOf reads one of Docker's events.
-func eventOf(m events.Message) (runtime.Event, bool) {
-	ev := runtime.Event{ID: m.Actor.ID}
-	switch m.Action {
-	case events.ActionStart:
-		ev.Change = runtime.Started
-	case events.ActionDie:
-		ev.Change = runtime.Died
-	case events.ActionDestroy:
-		ev.Change = runtime.Removed
-	case events.ActionRename:
-		ev.Change = runtime.Renamed
-	}
-	return ev, ev.Change != 0 && ev.ID != ""
-}
-
-// convert takes what we need of an inspection; what Docker leaves out stays empty.
-func convert(in container.InspectResponse) runtime.Container {
-	out := runtime.Container{
-		ID: in.ID, Name: strings.TrimPrefix(in.Name, "/"), Engine: "docker", HostsPath: in.HostsPath, ResolvPath: in.ResolvConfPath,
-	}
-	if in.Path != "" {
-		out.Entrypoint = append([]string{in.Path}, in.Args...)
-	}
-	if in.State != nil {
-		out.Running = in.State.Running && in.State.Pid > 0
-		out.PID = in.State.Pid
-	}
-	if in.Config != nil {
-		out.Hostname, out.Domain, out.Env, out.Labels = in.Config.Hostname, in.Config.Domainname, in.Config.Env, in.Config.Labels
-	}
-	if in.HostConfig != nil {
-		out.NetworkMode = string(in.HostConfig.NetworkMode)
-	}
-	if in.NetworkSettings != nil {
-		out.Sandbox = in.NetworkSettings.SandboxKey
-		for _, n := range in.NetworkSettings.Networks {
-			if n != nil {
-				out.Aliases = append(out.Aliases, n.Aliases...)
-			}
-		}
-	}
-	return out
+		return e.refused(id, err)
+	})
 }

@@ -4,276 +4,145 @@ package podman
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/url"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/containers/podman/v4/libpod/define"
 	"github.com/containers/podman/v4/pkg/bindings"
-	"golang.org/x/sync/errgroup"
 
 	"weave/runtime"
 )
 
-const (
-	overlap   = time.Second // events of so long before a Watch are told too: the service answers before it listens
-	atOnce    = 4           // inspections of a List
-	pingLimit = 5 * time.Second
-)
+// limit ends a call whose context has no earlier deadline, so that a hung service cannot hold its caller.
+const limit = 30 * time.Second
 
-// Engine is a [runtime.Engine].
+// inspectors is how many containers List asks about at once, and how many idle connections are kept for it.
+const inspectors = 8
+
+// Engine is one endpoint of a Podman service.
 type Engine struct {
-	endpoint string
+	name, endpoint string
+	network, addr  string // to dial
+	http           *http.Client
 
 	mu   sync.Mutex
-	conn context.Context // carries the connection, as the bindings have it; nil until the service answered
+	conn *bindings.Connection // has reached the service once; nil until then
 }
 
-// Open makes an engine of an endpoint, unix:///path or tcp://host:port. It does not connect.
-func Open(endpoint string) (runtime.Engine, error) {
-	if u, err := url.Parse(endpoint); err != nil || (u.Scheme != "unix" && u.Scheme != "tcp") {
-		return nil, fmt.Errorf("podman: bad endpoint %q, should be unix:///path or tcp://host:port", endpoint)
+// Open makes an Engine of a unix:///path or tcp://host:port endpoint, which Containers and errors call name. Without an
+// endpoint it is RootEndpoint. It fails on an endpoint of another form, never because the service is absent.
+func Open(name, endpoint string) (*Engine, error) {
+	if endpoint == "" {
+		endpoint = RootEndpoint
 	}
-	return &Engine{endpoint: endpoint}, nil
-}
-
-// call is a caller's context with the connection in it.
-type call struct {
-	context.Context
-	conn context.Context
-}
-
-func (c call) Value(key any) any {
-	if v := c.conn.Value(key); v != nil {
-		return v
+	e := &Engine{name: name, endpoint: endpoint}
+	u, err := url.Parse(endpoint)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%s: endpoint %q: %w", name, endpoint, err)
+	case u.Scheme == "unix" && u.Host == "" && len(u.Path) > 1:
+		e.network, e.addr = "unix", u.Path
+	case u.Scheme == "tcp" && u.Port() != "":
+		e.network, e.addr = "tcp", u.Host
+	default:
+		return nil, fmt.Errorf("%s: endpoint %q: give unix:///path/of/the.sock or tcp://host:port", name, endpoint)
 	}
-	return c.Context.Value(key)
+	dialer := &net.Dialer{Timeout: 10 * time.Second}
+	e.http = &http.Client{Transport: prompt{&http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, e.network, e.addr)
+		},
+		MaxIdleConns: inspectors, MaxIdleConnsPerHost: inspectors, IdleConnTimeout: 30 * time.Second,
+		DisableCompression: true,
+	}}}
+	return e, nil
 }
 
-// connect gives ctx the connection, a new one if fresh is set or there is none.
-func (e *Engine) connect(ctx context.Context, fresh bool) (context.Context, error) {
+// Endpoint is where the service is, as Open was told.
+func (e *Engine) Endpoint() string { return e.endpoint }
+
+// Close closes idle connections. The Engine can still be used.
+func (e *Engine) Close() { e.http.CloseIdleConnections() }
+
+// prompt hands a request's failure over as the body of an answer. The bindings would otherwise repeat the request twice
+// and sleep for 600 ms in all, also when the context has ended.
+type prompt struct{ *http.Transport }
+
+func (p prompt) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := p.Transport.RoundTrip(r)
+	if err != nil {
+		return &http.Response{StatusCode: http.StatusBadGateway, Request: r, Body: failure{err}}, nil
+	}
+	return resp, nil
+}
+
+type failure struct{ error }
+
+func (f failure) Read([]byte) (int, error) { return 0, f.error }
+func (f failure) Close() error             { return nil }
+
+// connection returns the bindings' connection, which is good for as long as the Engine: it holds no socket.
+func (e *Engine) connection(ctx context.Context) (*bindings.Connection, error) {
 	e.mu.Lock()
 	conn := e.conn
 	e.mu.Unlock()
-	if conn != nil && !fresh {
-		return call{ctx, conn}, nil
+	if conn != nil {
+		return conn, nil
 	}
-	ping, cancel := context.WithTimeout(ctx, pingLimit)
-	defer cancel()
-	made, err := bindings.NewConnection(ping, e.endpoint)
+	if err := e.ping(ctx); err != nil { // at once, where the bindings would take their time to fail
+		return nil, err
+	}
+	with, err := bindings.NewConnection(ctx, e.endpoint)
 	if err != nil {
-		return nil, fmt.Errorf("podman at %s: %w", e.endpoint, err)
+		return nil, err
 	}
+	if conn, err = bindings.GetClient(with); err != nil {
+		return nil, err
+	}
+	conn.Client.CloseIdleConnections()
+	conn.Client = e.http
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.conn = context.WithoutCancel(made)
-	return call{ctx, e.conn}, nil
+	e.conn = conn
+	return conn, nil
 }
 
-// Inspect implements [runtime.Engine].
-func (e *Engine) Inspect(ctx context.Context, ref string) (runtime.Container, error) {
-	ctx, err := e.connect(ctx, false)
-	if err != nil {
-		return runtime.Container{}, err
-	}
-	return inspect(ctx, ref)
-}
-
-func inspect(ctx context.Context, ref string) (runtime.Container, error) {
-	if ref == "" || strings.ContainsAny(ref, "/\x00") {
-		return runtime.Container{}, fmt.Errorf("%w: %q", runtime.ErrNoContainer, ref)
-	}
-	var got define.InspectContainerData
-	if err := request(ctx, http.MethodGet, "/containers/%s/json", nil, &got, ref); err != nil {
-		return runtime.Container{}, explain("inspect container "+ref, err)
-	}
-	return convert(&got), nil
-}
-
-// request makes one call over the bindings' connection. Their typed calls (package containers) would link Podman's
-// storage drivers.
-func request(ctx context.Context, method, path string, query url.Values, into any, parts ...string) error {
-	conn, err := bindings.GetClient(ctx)
+func (e *Engine) ping(ctx context.Context) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://podman/_ping", nil)
 	if err != nil {
 		return err
 	}
-	resp, err := conn.DoRequest(ctx, nil, method, path, query, nil, parts...)
+	resp, err := e.http.Do(r)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	return resp.Process(into)
-}
-
-// explain tells what is not there from what went wrong. Podman has no status of its own for the beginning of several
-// ids.
-func explain(op string, err error) error {
-	code, unknown := bindings.CheckResponseCode(err)
-	if unknown == nil && (code == http.StatusNotFound || strings.Contains(err.Error(), "more than one")) {
-		return fmt.Errorf("%s: %w (%w)", op, runtime.ErrNoContainer, err)
-	}
-	return fmt.Errorf("%s: %w", op, err)
-}
-
-// List implements [runtime.Engine].
-func (e *Engine) List(ctx context.Context) ([]runtime.Container, error) {
-	ctx, err := e.connect(ctx, false)
-	if err != nil {
-		return nil, err
-	}
-	var list []struct {
-		ID string `json:"Id"`
-	}
-	if err := request(ctx, http.MethodGet, "/containers/json", nil, &list); err != nil {
-		return nil, fmt.Errorf("list containers: %w", err)
-	}
-	all := make([]runtime.Container, len(list))
-	var g errgroup.Group
-	g.SetLimit(atOnce)
-	for i, item := range list {
-		g.Go(func() error {
-			c, err := inspect(ctx, item.ID)
-			if errors.Is(err, runtime.ErrNoContainer) {
-				return nil // it went meanwhile
-			}
-			all[i] = c
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	running := all[:0]
-	for _, c := range all {
-		if c.Running {
-			running = append(running, c)
-		}
-	}
-	return running, nil
-}
-
-// Kill implements [runtime.Engine].
-func (e *Engine) Kill(ctx context.Context, id string) error {
-	ctx, err := e.connect(ctx, false)
-	if err != nil {
+	if _, err := io.CopyN(io.Discard, resp.Body, 1<<10); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	if err := request(ctx, http.MethodPost, "/containers/%s/kill", url.Values{"signal": {"KILL"}}, nil, id); err != nil {
-		return explain("kill container "+id, err)
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("ping: %s", resp.Status)
+	}
+	if resp.Header.Get("Libpod-Api-Version") == "" {
+		return fmt.Errorf("what listens at %s is not Podman", e.endpoint)
 	}
 	return nil
 }
 
-// Watch implements [runtime.Engine].
-func (e *Engine) Watch(ctx context.Context, to chan<- runtime.Event) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	bound, err := e.connect(ctx, true)
-	if err != nil {
-		return err
-	}
-	client, err := bindings.GetClient(bound)
-	if err != nil {
-		return err
-	}
-	// The bindings' own Events cannot tell when the stream is there.
-	resp, err := client.DoRequest(bound, nil, http.MethodGet, "/events", url.Values{
-		"stream":  {"true"},
-		"since":   {strconv.FormatInt(time.Now().Add(-overlap).Unix(), 10)},
-		"filters": {`{"type":["container"],"event":["start","died","remove","rename"]}`},
-	}, nil)
-	if err != nil {
-		return fmt.Errorf("watch podman at %s: %w", e.endpoint, err)
-	}
-	defer resp.Body.Close()
-	if !resp.IsSuccess() {
-		return fmt.Errorf("watch podman at %s: %w", e.endpoint, resp.Process(nil))
-	}
-	if !send(ctx, to, runtime.Event{Change: runtime.Watching, ID: version(bound)}) {
+// named puts who failed doing what before an error, and the right reason where a context has ended.
+func (e *Engine) named(ctx context.Context, what string, err error) error {
+	switch {
+	case err == nil:
 		return nil
+	case errors.Is(err, runtime.ErrNoContainer):
+		return err
+	case ctx.Err() != nil:
+		return fmt.Errorf("%s: %s: %s does not answer: %w", e.name, what, e.endpoint, context.Cause(ctx))
 	}
-	for dec := json.NewDecoder(resp.Body); ; {
-		var m message
-		if err := dec.Decode(&m); err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("watch podman at %s: %w", e.endpoint, err)
-		}
-		if ev, ok := m.event(); ok && !send(ctx, to, ev) {
-			return nil
-		}
-	}
-}
-
-// version is the service's, of Podman itself.
-func version(ctx context.Context) string {
-	if v := bindings.ServiceVersion(ctx); v != nil {
-		return v.String()
-	}
-	return "?"
-}
-
-func send(ctx context.Context, to chan<- runtime.Event, ev runtime.Event) bool {
-	select {
-	case to <- ev:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// message is one of Podman's events; its form is that of Docker's.
-type message struct {
-	Action string
-	Actor  struct{ ID string }
-}
-
-func (m message) event() (runtime.Event, bool) {
-	ev := runtime.Event{ID: m.Actor.ID}
-	switch m.Action {
-	case "start":
-		ev.Change = runtime.Started
-	case "died", "die":
-		ev.Change = runtime.Died
-	case "remove":
-		ev.Change = runtime.Removed
-	case "rename":
-		ev.Change = runtime.Renamed
-	}
-	return ev, ev.Change != 0 && ev.ID != ""
-}
-
-// convert takes what we need of an inspection.
-func convert(in *define.InspectContainerData) runtime.Container {
-	out := runtime.Container{
-		ID: in.ID, Name: in.Name, Engine: "podman", HostsPath: in.HostsPath, ResolvPath: in.ResolvConfPath,
-	}
-	if in.Path != "" {
-		out.Entrypoint = append([]string{in.Path}, in.Args...)
-	}
-	if in.State != nil {
-		out.Running, out.PID = in.State.Running && in.State.Pid > 0, in.State.Pid
-	}
-	if in.Config != nil {
-		out.Hostname, out.Domain, out.Env, out.Labels = in.Config.Hostname, in.Config.DomainName, in.Config.Env, in.Config.Labels
-	}
-	if in.HostConfig != nil {
-		out.NetworkMode = in.HostConfig.NetworkMode
-	}
-	if in.NetworkSettings != nil {
-		out.Sandbox = in.NetworkSettings.SandboxKey
-		for _, n := range in.NetworkSettings.Networks {
-			if n != nil {
-				out.Aliases = append(out.Aliases, n.Aliases...)
-			}
-		}
-	}
-	return out
+	return fmt.Errorf("%s: %s: %w", e.name, what, err)
 }
