@@ -5,11 +5,16 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 
 	"weave/internal/node"
+	"weave/runtime/shim"
 )
 
 func main() {
+	if filepath.Base(os.Args[0]) == filepath.Base(node.ShimPath) {
+		os.Exit(shim.Main(os.Args[1:], os.Stderr))
+	}
 	if len(os.Args) == 2 && os.Args[1] == node.InsideVerb {
 		os.Exit(inside())
 	}

@@ -50,6 +50,7 @@ func launchFlags() []cli.Flag {
 	flags = append(flags, addressFlags()...)
 	flags = append(flags, dnsFlags()...)
 	flags = append(flags, engineFlags()...)
+	flags = append(flags, proxyFlags()...)
 	for _, name := range deadFlags {
 		flags = append(flags, &cli.StringFlag{Name: name, Hidden: true})
 	}
@@ -64,6 +65,7 @@ type options struct {
 	addresses node.AddressFlags
 	names     node.NameFlags
 	engines   node.EngineFlags
+	proxy     node.ProxyFlags
 }
 
 // readOptions checks everything about an invocation of launch that can be checked without starting anything.
@@ -117,8 +119,13 @@ func readOptions(c *cli.Context, d dirs) (options, error) {
 	if cfg.Engines, err = node.ParseEngineFlags(engines); err != nil {
 		return options{}, err
 	}
+	proxied := readProxyFlags(c)
+	if cfg.Proxy, err = node.ParseProxyFlags(proxied, d.run, &cfg.Engines); err != nil {
+		return options{}, err
+	}
 	opts := options{
-		node: cfg, level: c.String("log-level"), noRestart: c.Bool("no-restart"), addresses: addresses, names: names, engines: engines,
+		node: cfg, level: c.String("log-level"), noRestart: c.Bool("no-restart"), addresses: addresses, names: names,
+		engines: engines, proxy: proxied,
 	}
 	return opts, opts.check()
 }
@@ -299,6 +306,7 @@ func (o options) arguments() []string {
 	args = append(args, addressArguments(o.addresses)...)
 	args = append(args, nameArguments(o.names)...)
 	args = append(args, engineArguments(o.engines)...)
+	args = append(args, proxyArguments(o.proxy)...)
 	if cfg.Host.IsValid() {
 		args = append(args, "--host="+cfg.Host.String())
 	}

@@ -23,6 +23,13 @@ weave launch        [--name <name>] [--nickname <nickname>]
                     [--dns-fallback-timeout <duration>] [--resolv-conf <file>]
                     [--runtime docker|podman|docker,podman|auto|none]
                     [--docker-api <endpoint>] [--podman-api <endpoint>]
+                    [--proxy=false] [-H <endpoint> ...] [--without-dns]
+                    [--no-default-ipalloc] [--no-rewrite-hosts]
+                    [--no-multicast-route] [--rewrite-inspect]
+                    [--hostname-from-label <label>] [--hostname-match <regexp>]
+                    [--hostname-replacement <replacement>]
+                    [--tls] [--tlsverify] [--tlscacert <file>] [--tlscert <file>]
+                    [--tlskey <file>]
                     [--no-restart] [--foreground] [<peer> ...]
 
 weave connect       [--replace] [<peer> ...]
@@ -52,6 +59,9 @@ weave password      add <password> | add --file <file>
 weave status        [targets | connections | peers | dns | ipam]
       report        [-f <format>]
       ps            [<target> ...]
+
+weave env           [--restore]
+      config
 
 weave setup-podman  [--all] [--hooks-dir <directory>] [--remove]
 

@@ -52,6 +52,7 @@ type Backends struct {
 	Space     Space
 	Names     Names
 	Hooks     Hooks
+	Proxies   Proxies
 	Metrics   http.Handler // GET /metrics
 }
 

@@ -12,6 +12,7 @@ type Report struct {
 	Router       Router
 	IPAM         *IPAM    `json:",omitempty"` // nil: addresses are not allocated
 	DNS          *DNS     `json:",omitempty"` // nil: names are not served
+	Proxy        *Proxy   `json:",omitempty"` // nil: the Docker API is not proxied
 	Runtime      *Runtime `json:",omitempty"` // nil: no container engine is there
 }
 

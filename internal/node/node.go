@@ -49,8 +49,9 @@ type loops struct {
 	sessions    *sessionLoop
 	attachments *attachments
 	containers  *containers
-	ipam        *ipamLoop  // nil: addresses are not allocated
-	names       *namesLoop // nil: names are not served
+	ipam        *ipamLoop    // nil: addresses are not allocated
+	names       *namesLoop   // nil: names are not served
+	proxy       *proxyServer // nil: the Docker API is not proxied
 }
 
 // phase is how far the daemon is.
@@ -112,6 +113,9 @@ func (n *node) open(ctx context.Context) error {
 		return err
 	}
 	if err := n.openEngines(); err != nil {
+		return err
+	}
+	if err := n.openProxy(); err != nil {
 		return err
 	}
 	return begin(n.store, n.cfg)
@@ -272,6 +276,9 @@ func (n *node) run(ctx context.Context) error {
 			n.log.Warn("not every name could be taken over", "err", err)
 		}
 		g.Go(func() error { return n.containers.run(ctx) })
+		if n.proxy != nil {
+			g.Go(func() error { return n.proxy.run(ctx) })
+		}
 		n.ready.Store(true)
 		n.log.Info("running", "name", n.memory.name, "nickname", n.cfg.Nickname, "port", n.cfg.Port, "instance", n.cfg.Instance)
 		return server.Run(ctx)
@@ -318,6 +325,9 @@ func (n *node) close() {
 	}
 	if n.names != nil {
 		n.names.close()
+	}
+	if n.proxy != nil {
+		n.proxy.close()
 	}
 	if n.bridge != nil {
 		n.bridge.Close()

@@ -31,6 +31,9 @@ func (n *node) Report() api.Report {
 	if n.names != nil {
 		r.DNS = n.names.report()
 	}
+	if n.proxy != nil {
+		r.Proxy = n.proxy.report()
+	}
 	r.Runtime = n.containers.report()
 	return r
 }
