@@ -13,8 +13,8 @@
 // allocate; github.com/miekg/dns does the rest. Whatever comes in, the server
 // answers it, says why not, or is silent.
 //
-// A query for others goes this way; only what comes after the cache is counted
-// against its client and can be refused:
+// A query for others goes this way. What the cache does not know counts among
+// what its client may forward, and may be refused:
 //
 //	query ─► cache ─► places ─► flights ─► Upstreams ─► servers
 //	                            (the same question joins one under way)
