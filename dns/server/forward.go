@@ -149,15 +149,15 @@ func (u *Upstreams) try(ctx context.Context, q *mdns.Msg, at netip.AddrPort) (*m
 
 // exchange asks one server over UDP, and over TCP for what did not fit.
 func exchange(ctx context.Context, q *mdns.Msg, at netip.AddrPort) (*mdns.Msg, error) {
-	ask := *q
+	ask := q.Copy() // packing writes to records
 	ask.Id = mdns.Id()
-	m, err := attempt(ctx, "udp", &ask, at)
+	m, err := attempt(ctx, "udp", ask, at)
 	if err == nil && (m.Rcode == mdns.RcodeFormatError || m.Rcode == mdns.RcodeNotImplemented) {
 		ask.Extra = nil // perhaps it does not know EDNS (RFC 6891, 7)
-		m, err = attempt(ctx, "udp", &ask, at)
+		m, err = attempt(ctx, "udp", ask, at)
 	}
 	if err == nil && m.Truncated {
-		if whole, err := attempt(ctx, "tcp", &ask, at); err == nil {
+		if whole, err := attempt(ctx, "tcp", ask, at); err == nil {
 			return whole, nil
 		}
 	}

@@ -27,11 +27,10 @@ type Config struct {
 
 // Limits.
 const (
-	maxStreams    = 512 // TCP connections
-	streamIdle    = 10 * time.Second
-	streamQueries = 32   // of one connection at upstream servers at a time
-	maxAddresses  = 4096 // of one name in an answer; a message cannot hold more
-	readErrors    = 100 * time.Millisecond
+	maxStreams   = 512 // TCP connections
+	streamIdle   = 10 * time.Second
+	maxAddresses = 4096 // of one name in an answer; a message cannot hold more
+	readErrors   = 100 * time.Millisecond
 )
 
 // Server answers queries.

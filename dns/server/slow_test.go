@@ -77,6 +77,31 @@ func TestSlowUpstreamHoldsNobodyUp(t *testing.T) {
 	}
 }
 
+// On one TCP connection, too, our names do not wait for those of others.
+func TestStreamIsNotHeldUp(t *testing.T) {
+	h := newHeld(t)
+	s := h.server()
+	at := run(t, s, netip.MustParseAddrPort("127.0.0.1:0"))
+	raw, err := net.Dial("tcp", at.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	_ = raw.SetDeadline(time.Now().Add(8 * time.Second))
+	c := &mdns.Conn{Conn: raw}
+	for i := range 100 {
+		if _, err := c.Write(packed(fmt.Sprintf("slow%d.example.", i), mdns.TypeA, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.Write(packed("web.weave.local.", mdns.TypeA, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := c.ReadMsg(); err != nil || r.Question[0].Name != "web.weave.local." || len(r.Answer) != 2 {
+		t.Errorf("%v, %v", r, err)
+	}
+}
+
 // The same question of many goes to the upstream server once, and all are
 // answered, each in its own spelling.
 func TestSameQuestionsAreAskedOnce(t *testing.T) {

@@ -58,7 +58,6 @@ func (s *Server) serveStream(ctx context.Context, c net.Conn) {
 		_, err := c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(msg))), msg...))
 		return err == nil
 	}
-	slots := make(chan struct{}, streamQueries)
 	for {
 		msg, err := readFrame(c)
 		if err != nil {
@@ -82,9 +81,8 @@ func (s *Server) serveStream(ctx context.Context, c net.Conn) {
 			send(w.q.fail(w.out, rcodeRefused))
 			continue
 		}
-		slots <- struct{}{}
 		waiting.Go(func() {
-			defer func() { s.waiting.give(from); <-slots }()
+			defer s.waiting.give(from)
 			if reply := s.forward(ctx, msg, maxMessage); reply != nil {
 				send(reply)
 			}
