@@ -38,6 +38,9 @@ func (n *node) join(ctx context.Context, p place, r *record) ([]netip.Prefix, er
 		if r.MAC.IsZero() {
 			r.MAC = newMAC()
 		}
+		if p.container != nil { // before the interface is there, which its program waits for
+			n.rewriteHosts(*p.container, *r)
+		}
 		err = n.attachments.attach(ctx, placing{
 			target: p.target, ident: p.ident, mac: r.MAC, addresses: n.dual(r.addresses()), noMulticastRoute: r.NoMulticastRoute,
 		})
@@ -52,7 +55,6 @@ func (n *node) join(ctx context.Context, p place, r *record) ([]netip.Prefix, er
 		if err := n.containers.remember(p.container.ID, *r); err != nil {
 			return nil, err
 		}
-		n.rewriteHosts(*p.container, *r)
 	}
 	if n.names == nil {
 		return got, nil

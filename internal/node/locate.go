@@ -71,6 +71,10 @@ func (n *node) findContainer(ctx context.Context, ref string) (found *runtime.Co
 			answers = append(answers, "asked "+l.name)
 		case err != nil:
 			answers = append(answers, err.Error())
+		case found != nil && found.ID != c.ID && found.Running != c.Running: // what runs is what is meant
+			if c.Running {
+				found = &c
+			}
 		case found != nil && found.ID != c.ID:
 			return nil, "", api.BadRequest(fmt.Sprintf("both %s and %s have a container %s: say %s:%s or %s:%s",
 				found.Engine, l.name, ref, found.Engine, ref, l.name, ref))

@@ -252,10 +252,8 @@ func (p *Proxy) names(body object, q *request, name string) error {
 		servers = append(servers, p.cfg.DNS.String())
 	}
 	if len(search) == 0 {
-		search = []string{p.cfg.Naming.Domain}
-		if q.domain != "" || strings.Contains(q.hostname, ".") {
-			search = []string{"."} // the resolver then takes the domain of the host name
-		}
+		// Not ".", with which Weave Net had resolvers take the domain of the host name: Docker no longer puts it there.
+		search = []string{domain}
 	}
 	return errors.Join(q.host.set("Dns", servers), q.host.set("DnsSearch", search))
 }

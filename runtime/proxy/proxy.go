@@ -53,6 +53,9 @@ type Proxy struct {
 	address   string
 	transport *http.Transport
 	pass      *httputil.ReverseProxy
+
+	ended   chan struct{} // closed when Run ends
+	streams sync.WaitGroup
 }
 
 // New makes a proxy. The engine need not be there.
@@ -60,7 +63,7 @@ func New(cfg Config) (*Proxy, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Proxy{cfg: cfg}
+	p := &Proxy{cfg: cfg, ended: make(chan struct{})}
 	scheme, rest, _ := strings.Cut(cfg.Upstream, "://")
 	switch scheme {
 	case "unix":
@@ -98,7 +101,7 @@ func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, err error) {
 	refuse(w, http.StatusBadGateway, "Could not connect to target: "+err.Error())
 }
 
-// Run serves until ctx ends, then closes the listeners and what is open.
+// Run serves until ctx ends, then closes the listeners and what is open. It can be called once.
 func (p *Proxy) Run(ctx context.Context, listeners []net.Listener) error {
 	server := &http.Server{
 		Handler: p, ReadHeaderTimeout: headerTimeout, BaseContext: func(net.Listener) context.Context { return ctx },
@@ -114,12 +117,14 @@ func (p *Proxy) Run(ctx context.Context, listeners []net.Listener) error {
 	case <-ctx.Done():
 	case err = <-errs:
 	}
+	close(p.ended)
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
 	defer cancel()
 	if server.Shutdown(grace) != nil {
 		_ = server.Close()
 	}
 	serving.Wait()
+	p.streams.Wait()
 	p.transport.CloseIdleConnections()
 	if ctx.Err() != nil || errors.Is(err, http.ErrServerClosed) {
 		return nil
