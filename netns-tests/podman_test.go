@@ -38,7 +38,7 @@ func TestPodmanHook(t *testing.T) {
 	}
 	addr, _, _ := strings.Cut(f[2], "/")
 	names(t, two, "web", addr)
-	out := good(t, two.Podman("run", "--rm", "--network", "none", "--annotation", "weave=true", lab.ImageName, "sh", "-c",
+	out := good(t, two.Podman("run", "--rm", "--network", "none", "--cap-add", "NET_RAW", "--annotation", "weave=true", lab.ImageName, "sh", "-c",
 		"ping -c1 -W5 "+addr+"; nslookup web; cat /etc/resolv.conf"))
 	for _, want := range []string{"1 packets received", "search weave.local", "Address: " + addr} {
 		if !strings.Contains(out, want) {
@@ -56,7 +56,7 @@ func TestPodmanHook(t *testing.T) {
 		t.Errorf("a restart made %v of %v", got, had)
 	}
 	t.Run("pod", func(t *testing.T) {
-		good(t, one.Podman("pod", "create", "--name", "pod", "--infra-image", lab.ImageName, "--infra-command", "/bin/sh -c 'while sleep 1; do :; done'"))
+		good(t, one.Podman("pod", "create", "--name", "pod", "--infra-image", lab.ImageName, "--infra-command", "sleep 1000000"))
 		good(t, one.Podman("run", "-d", "--pod", "pod", "--name", "first", "--label", "weave=true", lab.ImageName))
 		good(t, one.Podman("run", "-d", "--pod", "pod", "--name", "second", "--label", "weave=true", lab.ImageName))
 		if got := strings.Count(good(t, one.Weave("ps")), "\n"); got != 1 {

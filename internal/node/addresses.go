@@ -207,17 +207,45 @@ func (a *attachments) has(want string) bool {
 func (n *node) reap(ctx context.Context) (bool, error) {
 	gone, err := n.attachments.lost()
 	for _, ident := range gone {
-		n.nameless(ctx, ident, nil)
-		if n.ipam == nil {
-			continue
-		}
-		select {
-		case n.ipam.in <- ipamCall{in: ipam.Died{Ident: ident}}:
-		case <-ctx.Done():
-			return true, ctx.Err()
+		if err := n.bury(ctx, ident); err != nil {
+			return true, err
 		}
 	}
 	return len(gone) > 0, err
+}
+
+// bury takes its names from an ident whose namespace is gone, and its addresses
+// after a while.
+func (n *node) bury(ctx context.Context, ident string) error {
+	n.nameless(ctx, ident, nil)
+	if n.ipam == nil {
+		return nil
+	}
+	select {
+	case n.ipam.in <- ipamCall{in: ipam.Died{Ident: ident}}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// supplanted forgets an attachment of another ident if the namespace has no
+// interface of ours: the kernel gives the number of a namespace that has gone to
+// a new one. It returns the ident that lost its namespace by that, "" if none did.
+func (a *attachments) supplanted(t runtime.Target, want string) (string, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	at, ok := a.list[t.ID]
+	if !ok || ident(at) == want {
+		return "", nil
+	}
+	if _, _, present, err := a.host.Interface(t); err != nil || present {
+		return "", err
+	}
+	if err := a.forget(t.ID); err != nil || a.holds(ident(at)) {
+		return "", err
+	}
+	return ident(at), nil
 }
 
 // watchContainers notices when namespaces go.

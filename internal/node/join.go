@@ -22,7 +22,7 @@ func (n *node) joinContainer(ctx context.Context, c runtime.Container, all bool)
 	if err != nil || !wanted {
 		return err
 	}
-	p, err := n.placeOf(c)
+	p, err := n.placeOf(ctx, c)
 	if err != nil {
 		return userError(err)
 	}

@@ -31,7 +31,7 @@ func (n *node) locate(ctx context.Context, text string) (place, error) {
 		return place{}, err
 	}
 	if c != nil {
-		return n.placeOf(*c)
+		return n.placeOf(ctx, *c)
 	}
 	p, err := n.plain(text)
 	if errors.Is(err, netlink.ErrNoTarget) && asked != "" {
@@ -86,7 +86,7 @@ func (n *node) findContainer(ctx context.Context, ref string) (found *runtime.Co
 }
 
 // placeOf is where a container is.
-func (n *node) placeOf(c runtime.Container) (place, error) {
+func (n *node) placeOf(ctx context.Context, c runtime.Container) (place, error) {
 	p := place{container: &c, ident: c.ID, nameIdent: c.ID}
 	if owner, ok := strings.CutPrefix(c.NetworkMode, "container:"); ok && owner != "" {
 		p.ident = owner
@@ -105,6 +105,13 @@ func (n *node) placeOf(c runtime.Container) (place, error) {
 		return p, err
 	}
 	p.target = t
+	gone, err := n.attachments.supplanted(t, p.ident)
+	if err == nil && gone != "" {
+		err = n.bury(ctx, gone)
+	}
+	if err != nil {
+		return p, err
+	}
 	// A namespace that is attached keeps the holder that it has.
 	if held := n.attachments.identOf(t.ID); held != t.ID.String() {
 		p.ident = held
