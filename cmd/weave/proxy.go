@@ -53,7 +53,7 @@ func proxyFlags() []cli.Flag {
 func readProxyFlags(c *cli.Context) node.ProxyFlags {
 	f := node.ProxyFlags{On: c.Bool("proxy"), Listen: c.StringSlice("H")}
 	f.TLS.On, f.TLS.Verify = c.Bool("tls"), c.Bool("tlsverify")
-	f.TLS.CACert, f.TLS.Cert, f.TLS.Key = c.String("tlscacert"), c.String("tlscert"), c.String("tlskey")
+	f.TLS.CA, f.TLS.Cert, f.TLS.Key = c.String("tlscacert"), c.String("tlscert"), c.String("tlskey")
 	f.ContainerFlags = node.ContainerFlags{
 		WithoutDNS: c.Bool("without-dns"), NoMulticastRoute: c.Bool("no-multicast-route"), NoRewriteHosts: c.Bool("no-rewrite-hosts"),
 		NoDefaultAllocation: c.Bool("no-default-ipalloc"), RewriteInspect: c.Bool("rewrite-inspect"),
@@ -66,7 +66,7 @@ func readProxyFlags(c *cli.Context) node.ProxyFlags {
 func proxyArguments(f node.ProxyFlags) []string {
 	args := []string{
 		"--proxy=" + strconv.FormatBool(f.On), "--hostname-from-label=" + f.FromLabel, "--hostname-match=" + f.Match,
-		"--hostname-replacement=" + f.Replacement, "--tlscacert=" + f.TLS.CACert, "--tlscert=" + f.TLS.Cert, "--tlskey=" + f.TLS.Key,
+		"--hostname-replacement=" + f.Replacement, "--tlscacert=" + f.TLS.CA, "--tlscert=" + f.TLS.Cert, "--tlskey=" + f.TLS.Key,
 	}
 	for _, h := range f.Listen {
 		args = append(args, "-H="+h)

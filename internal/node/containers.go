@@ -152,11 +152,19 @@ func (b *containers) latest(id string) *work {
 
 // Attach implements proxy.Network: it returns when a container that runs is
 // attached, or why it cannot be. It takes part in what its events have begun.
-func (b *containers) Attach(ctx context.Context, id string) error {
+func (b *containers) Attach(ctx context.Context, ref string) error {
 	l := b.engine(engineDocker)
 	if l == nil {
 		return nil
 	}
+	c, err := l.engine.Inspect(ctx, ref)
+	if errors.Is(err, runtime.ErrNoContainer) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	id := c.ID
 	w := b.begin(id, runtime.Started, func(ctx context.Context) error { return b.started(ctx, l, id) })
 	for w != nil {
 		select {

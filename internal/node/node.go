@@ -327,7 +327,7 @@ func (n *node) close() {
 		n.names.close()
 	}
 	if n.proxy != nil {
-		n.proxy.close()
+		n.proxy.Close()
 	}
 	if n.bridge != nil {
 		n.bridge.Close()

@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -21,61 +19,46 @@ import (
 // proxyServer is the Docker API proxy with its listeners.
 type proxyServer struct {
 	*proxy.Proxy
-	cfg       ProxyConfig
-	listeners []net.Listener
+	*proxy.Listeners
 }
 
 // openProxy opens the proxy, if it is wanted: when the engine need not be asked
 // for by name, only where its socket is.
 func (n *node) openProxy() error {
 	cfg := n.cfg.Proxy
-	path, unix := strings.CutPrefix(n.cfg.Engines.Docker, "unix://")
-	if len(cfg.Endpoints) == 0 {
+	if len(cfg.Endpoints.List) == 0 {
 		return nil
 	}
-	if _, err := os.Stat(path); unix && err != nil && n.cfg.Engines.Auto {
-		n.log.Info("no Docker here: its API is not proxied; launch with --runtime=docker to have that nevertheless", "socket", path)
-		return nil
+	if like := cfg.Endpoints.Like; like != "" && n.cfg.Engines.Auto {
+		if _, err := os.Stat(like); err != nil {
+			n.log.Info("no Docker here: its API is not proxied; launch with --runtime=docker to have that nevertheless", "socket", like)
+			return nil
+		}
 	}
 	if err := n.installShim(); err != nil {
 		return fmt.Errorf("the wait shim: %w", err)
 	}
 	p, err := proxy.New(proxy.Config{
-		Upstream: n.cfg.Engines.Docker, Network: n.containers, Shim: n.shimDir(), Naming: n.cfg.Engines.Naming, DNS: n.containerDNS(),
-		Log: n.log.With("part", "proxy"), NoDefaultAllocation: cfg.NoDefaultAllocation || n.ipam == nil, RewriteInspect: cfg.RewriteInspect,
+		Upstream: n.cfg.Engines.Docker, Network: n.containers, Naming: n.cfg.Engines.Naming, DNS: n.containerDNS(),
+		Shim: proxy.Shim{Dir: n.shimDir(), Relabel: selinux()}, Log: n.log.With("part", "proxy"),
+		NoDefaultAllocation: cfg.NoDefaultAllocation || n.ipam == nil, RewriteInspect: cfg.RewriteInspect,
 	})
 	if err != nil {
 		return err
 	}
-	n.proxy = &proxyServer{Proxy: p, cfg: cfg}
-	for _, endpoint := range cfg.Endpoints {
-		l, err := proxy.Listen(endpoint, cfg.TLS, path)
-		if err != nil {
-			return err
-		}
-		n.proxy.listeners = append(n.proxy.listeners, l)
+	listeners, err := proxy.Listen(cfg.Endpoints)
+	if err != nil {
+		return err
 	}
-	for _, link := range cfg.Links {
-		if err := n.linkSocket(link); err != nil {
-			return err
-		}
-	}
+	n.proxy = &proxyServer{p, listeners}
 	return os.Chmod(n.cfg.Paths.Run, 0o711) // others may use the proxy who may use the engine
 }
 
-// linkSocket makes a path lead to the proxy's socket.
-func (n *node) linkSocket(link string) error {
-	target := filepath.Join(n.cfg.Paths.Run, ProxySocket)
-	if info, err := os.Lstat(link); err == nil && info.Mode().Type() != fs.ModeSymlink {
-		return fmt.Errorf("proxy: %s exists and is no link of ours", link)
-	}
-	if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
-		return err
-	}
-	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return os.Symlink(target, link)
+// selinux tells whether the kernel keeps containers from files that are not
+// labelled for them (selinux(8)).
+func selinux() bool {
+	_, err := os.Stat("/sys/fs/selinux/enforce")
+	return err == nil
 }
 
 // containerDNS is the name server for containers; invalid if there is none.
@@ -127,16 +110,10 @@ func (n *node) installShim() error {
 }
 
 // run serves until ctx ends.
-func (p *proxyServer) run(ctx context.Context) error { return p.Run(ctx, p.listeners) }
-
-func (p *proxyServer) close() {
-	for _, l := range p.listeners {
-		_ = l.Close()
-	}
-}
+func (p *proxyServer) run(ctx context.Context) error { return p.Run(ctx, p.Listeners.Listeners()) }
 
 // ProxyAddresses implements api.Proxies.
-func (n *node) ProxyAddresses() []string { return n.proxy.cfg.Addresses() }
+func (n *node) ProxyAddresses() []string { return n.proxy.Addresses() }
 
 // report is what status and report show.
-func (p *proxyServer) report() *api.Proxy { return &api.Proxy{Addresses: p.cfg.Addresses()} }
+func (p *proxyServer) report() *api.Proxy { return &api.Proxy{Addresses: p.Addresses()} }

@@ -6,158 +6,146 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
-	"net/http/httputil"
 	"net/netip"
-	"net/url"
-	"regexp"
-	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"weave/runtime"
 )
 
-const (
-	dialTimeout   = 10 * time.Second
-	attachTimeout = 90 * time.Second // for a container to be attached
-	headerTimeout = 30 * time.Second // for a client's header
-	shutdownGrace = 2 * time.Second  // for streams that are open when the proxy ends
-)
+// DefaultAttachLimit is how long a client waits for its container to be attached; less than the wait shim's own limit.
+const DefaultAttachLimit = 90 * time.Second
 
-// Network attaches containers.
+// Network attaches the containers that the proxy starts.
 type Network interface {
-	// Attach returns when the container, which runs, is attached, or why it cannot be; nil for one that is none of ours.
-	Attach(ctx context.Context, id string) error
-	// Interface tells what an attached container has; an error if it is not attached.
-	Interface(ctx context.Context, id string) (net.HardwareAddr, []netip.Prefix, error)
+	// Attach returns when the running container is attached, or tells why it cannot be; nil for one that is not ours.
+	// ref is its id, the beginning of one, or its name.
+	Attach(ctx context.Context, ref string) error
+	// Interface tells what a container has on our network; no addresses if it is not attached.
+	Interface(ctx context.Context, id string) (mac net.HardwareAddr, addresses []netip.Prefix, err error)
 }
 
-// Config says how containers are changed.
+// Shim says where on the host the wait shim is: directories that hold one file, which are mounted in containers.
+type Shim struct {
+	Dir     string
+	NoWait  string // the one for containers that have nothing to wait for
+	Relabel bool   // the host has SELinux, which keeps containers from files that are not labelled for them
+}
+
+// Config says how a proxy behaves. It is only read.
 type Config struct {
-	Upstream string  // the engine's endpoint, unix:///path or tcp://host:port
-	Network  Network // asked for containers that run
-	Shim     string  // the host's directory that containers get as runtime.ShimDir
-	Naming   runtime.Naming
-	DNS      netip.Addr // invalid: containers' DNS stays as it is, and their names
-	Log      *slog.Logger
+	Upstream string // the engine, unix:///PATH or tcp://HOST:PORT
+	Network  Network
+	Shim     Shim
+	Naming   runtime.Naming // its domain is the one names are served in
+	DNS      netip.Addr     // the name server told to containers; invalid: they get neither that nor names
 
-	NoDefaultAllocation bool // only containers that say so join
+	NoDefaultAllocation bool // only containers that ask for addresses are ours
 	RewriteInspect      bool
+	AttachLimit         time.Duration // 0: DefaultAttachLimit
+	Log                 *slog.Logger  // nil: none
 }
 
-// Proxy stands before an engine.
+// Proxy relays between clients and an engine.
 type Proxy struct {
-	cfg       Config
-	network   string // of the engine, for net.Dial
-	address   string
-	transport *http.Transport
-	pass      *httputil.ReverseProxy
-
-	ended   chan struct{} // closed when Run ends
-	streams sync.WaitGroup
+	cfg    Config
+	engine *engine
 }
 
-// New makes a proxy. The engine need not be there.
+// New makes a proxy. The engine need not be there yet.
 func New(cfg Config) (*Proxy, error) {
+	e, err := newEngine(cfg.Upstream)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Network == nil || cfg.Shim.Dir == "" {
+		return nil, errors.New("proxy: no network, or no shim")
+	}
+	if cfg.Shim.NoWait == "" {
+		cfg.Shim.NoWait = cfg.Shim.Dir
+	}
+	if cfg.AttachLimit == 0 {
+		cfg.AttachLimit = DefaultAttachLimit
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Proxy{cfg: cfg, ended: make(chan struct{})}
-	scheme, rest, _ := strings.Cut(cfg.Upstream, "://")
-	switch scheme {
-	case "unix":
-		p.network, p.address = "unix", rest
-	case "tcp", "http":
-		p.network, p.address = "tcp", rest
-	default:
-		return nil, fmt.Errorf("proxy: cannot stand before %q, should be unix:///path or tcp://host:port", cfg.Upstream)
-	}
-	p.transport = &http.Transport{
-		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return p.dial(ctx) },
-		DisableCompression: true, MaxIdleConns: 64, IdleConnTimeout: time.Minute,
-	}
-	p.pass = &httputil.ReverseProxy{
-		Transport: p.transport, FlushInterval: -1, ErrorHandler: p.failed, ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(&url.URL{Scheme: "http", Host: "docker"})
-			r.Out.URL.RawPath, r.Out.URL.RawQuery = r.In.URL.RawPath, r.In.URL.RawQuery
-		},
-	}
-	return p, nil
+	return &Proxy{cfg: cfg, engine: e}, nil
 }
 
-// dial connects to the engine.
-func (p *Proxy) dial(ctx context.Context) (net.Conn, error) {
-	d := net.Dialer{Timeout: dialTimeout}
-	return d.DialContext(ctx, p.network, p.address)
-}
-
-// failed answers a request that did not get through, as Weave Net did.
-func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, err error) {
-	if r.Context().Err() == nil {
-		p.cfg.Log.Debug("a request did not get through", "method", r.Method, "path", r.URL.Path, "err", err)
-	}
-	refuse(w, http.StatusBadGateway, "Could not connect to target: "+err.Error())
-}
-
-// Run serves until ctx ends, then closes the listeners and what is open. It can be called once.
-func (p *Proxy) Run(ctx context.Context, listeners []net.Listener) error {
-	server := &http.Server{
-		Handler: p, ReadHeaderTimeout: headerTimeout, BaseContext: func(net.Listener) context.Context { return ctx },
-		ErrorLog: slog.NewLogLogger(p.cfg.Log.Handler(), slog.LevelDebug),
-	}
-	errs := make(chan error, len(listeners))
-	var serving sync.WaitGroup
-	for _, l := range listeners {
-		serving.Go(func() { errs <- server.Serve(tolerant{l}) })
-	}
-	var err error
-	select {
-	case <-ctx.Done():
-	case err = <-errs:
-	}
-	close(p.ended)
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
-	defer cancel()
-	if server.Shutdown(grace) != nil {
-		_ = server.Close()
-	}
-	serving.Wait()
-	p.streams.Wait()
-	p.transport.CloseIdleConnections()
-	if ctx.Err() != nil || errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-	return err
-}
-
-// The calls that are changed, with the version of the API before them or not.
-var (
-	createPath  = regexp.MustCompile(`^(/v[0-9.]+)?/containers/create$`)
-	startPath   = regexp.MustCompile(`^(/v[0-9.]+)?/containers/([^/]+)/(?:start|restart)$`)
-	execPath    = regexp.MustCompile(`^(/v[0-9.]+)?/containers/([^/]+)/exec$`)
-	inspectPath = regexp.MustCompile(`^(/v[0-9.]+)?/containers/([^/]+)/json$`)
-	rawPath     = regexp.MustCompile(`^(/v[0-9.]+)?(/libpod)?/(containers/[^/]+/attach(/ws)?|exec/[^/]+/start)$`)
+const (
+	acceptPause      = 50 * time.Millisecond // when the process has no descriptor left
+	handshakeTimeout = 10 * time.Second
 )
 
-// ServeHTTP implements http.Handler.
-func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	path := r.URL.Path
-	switch {
-	case r.Header.Get("Upgrade") != "" || rawPath.MatchString(path):
-		p.hijack(w, r)
-	case r.Method == http.MethodPost && createPath.MatchString(path):
-		p.create(w, r, createPath.FindStringSubmatch(path)[1])
-	case r.Method == http.MethodPost && startPath.MatchString(path):
-		m := startPath.FindStringSubmatch(path)
-		p.start(w, r, m[1], m[2])
-	case r.Method == http.MethodPost && execPath.MatchString(path):
-		m := execPath.FindStringSubmatch(path)
-		p.exec(w, r, m[1], m[2])
-	case r.Method == http.MethodGet && p.cfg.RewriteInspect && inspectPath.MatchString(path):
-		p.inspect(w, r)
-	default:
-		p.pass.ServeHTTP(w, r)
+// Run serves until ctx ends, closes the listeners and every connection, and returns when all of them are done. An error
+// of a listener ends all.
+func (p *Proxy) Run(ctx context.Context, listeners []net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var all sync.WaitGroup
+	errs := make(chan error, len(listeners))
+	for _, l := range listeners {
+		stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+		defer stop()
+		all.Go(func() {
+			defer cancel()
+			errs <- p.accept(ctx, l, &all)
+		})
 	}
+	<-ctx.Done()
+	all.Wait()
+	p.engine.http.CloseIdleConnections()
+	for range listeners {
+		if err := <-errs; err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Proxy) accept(ctx context.Context, l net.Listener, all *sync.WaitGroup) error {
+	for {
+		conn, err := l.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				_ = conn.Close()
+			}
+			return nil
+		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ECONNABORTED):
+			p.cfg.Log.Warn("cannot take a client's connection", "err", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(acceptPause):
+			}
+		case err != nil:
+			return fmt.Errorf("proxy: %w", err)
+		default:
+			all.Go(func() { p.serve(ctx, conn) })
+		}
+	}
+}
+
+// serve has one client's connection.
+func (p *Proxy) serve(ctx context.Context, conn net.Conn) {
+	defer func() {
+		if r := recover(); r != nil { // one bad client must not end the daemon
+			p.cfg.Log.Error("a session panicked", "panic", r)
+			_ = conn.Close()
+		}
+	}()
+	if c, ok := conn.(interface{ HandshakeContext(context.Context) error }); ok {
+		limited, cancel := context.WithTimeout(ctx, handshakeTimeout)
+		err := c.HandshakeContext(limited)
+		cancel()
+		if err != nil {
+			p.cfg.Log.Debug("a client's TLS handshake failed", "client", conn.RemoteAddr(), "err", err)
+			_ = conn.Close()
+			return
+		}
+	}
+	s := &session{p: p}
+	s.run(ctx, conn)
 }
