@@ -3,6 +3,8 @@ package docker_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -19,6 +21,9 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// quiet takes what the servers say about the clients that they refuse.
+var quiet = log.New(io.Discard, "", 0)
 
 const patience = 20 * time.Second
 
