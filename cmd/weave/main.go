@@ -2,14 +2,32 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 
 	"weave/internal/node"
+	"weave/runtime/shim"
 )
 
 func main() {
+	if filepath.Base(os.Args[0]) == filepath.Base(node.ShimPath) {
+		os.Exit(shim.Main(os.Args[1:], os.Stderr))
+	}
+	if len(os.Args) == 2 && os.Args[1] == node.InsideVerb {
+		os.Exit(inside())
+	}
 	os.Exit(mainWith(node.Run, node.Reset))
+}
+
+// inside is the daemon's child in a container's namespaces.
+func inside() int {
+	if err := node.Inside(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return codeFailed
+	}
+	return 0
 }
 
 // mainWith is main for a given node; tests have one of their own.

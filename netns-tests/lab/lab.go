@@ -32,6 +32,7 @@ type Lab struct {
 	Under *NS // nil when Direct
 	cfg   Config
 	conts []*Container
+	boxes []*Box
 	wires []*os.File // of Host.Delay
 }
 
@@ -131,6 +132,9 @@ func (l *Lab) Close() error {
 	}
 	for _, c := range l.conts {
 		errs = append(errs, c.Close())
+	}
+	for _, b := range l.boxes {
+		errs = append(errs, b.Close())
 	}
 	for _, w := range l.wires {
 		errs = append(errs, w.Close())

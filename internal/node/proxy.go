@@ -1,0 +1,140 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"weave/internal/api"
+	"weave/runtime/proxy"
+	"weave/runtime/shim"
+)
+
+// proxyServer is the Docker API proxy with its listeners.
+type proxyServer struct {
+	*proxy.Proxy
+	cfg       ProxyConfig
+	listeners []net.Listener
+}
+
+// openProxy opens the proxy, if it is wanted: when the engine need not be asked
+// for by name, only where its socket is.
+func (n *node) openProxy() error {
+	cfg := n.cfg.Proxy
+	path, unix := strings.CutPrefix(n.cfg.Engines.Docker, "unix://")
+	if len(cfg.Endpoints) == 0 {
+		return nil
+	}
+	if _, err := os.Stat(path); unix && err != nil && n.cfg.Engines.Auto {
+		n.log.Info("no Docker here: its API is not proxied; launch with --runtime=docker to have that nevertheless", "socket", path)
+		return nil
+	}
+	if err := n.installShim(); err != nil {
+		return fmt.Errorf("the wait shim: %w", err)
+	}
+	p, err := proxy.New(proxy.Config{
+		Upstream: n.cfg.Engines.Docker, Network: n.containers, Shim: n.shimDir(), Naming: n.cfg.Engines.Naming, DNS: n.containerDNS(),
+		Log: n.log.With("part", "proxy"), NoDefaultAllocation: cfg.NoDefaultAllocation || n.ipam == nil, RewriteInspect: cfg.RewriteInspect,
+	})
+	if err != nil {
+		return err
+	}
+	n.proxy = &proxyServer{Proxy: p, cfg: cfg}
+	for _, endpoint := range cfg.Endpoints {
+		l, err := proxy.Listen(endpoint, cfg.TLS, path)
+		if err != nil {
+			return err
+		}
+		n.proxy.listeners = append(n.proxy.listeners, l)
+	}
+	for _, link := range cfg.Links {
+		if err := n.linkSocket(link); err != nil {
+			return err
+		}
+	}
+	return os.Chmod(n.cfg.Paths.Run, 0o711) // others may use the proxy who may use the engine
+}
+
+// linkSocket makes a path lead to the proxy's socket.
+func (n *node) linkSocket(link string) error {
+	target := filepath.Join(n.cfg.Paths.Run, ProxySocket)
+	if info, err := os.Lstat(link); err == nil && info.Mode().Type() != fs.ModeSymlink {
+		return fmt.Errorf("proxy: %s exists and is no link of ours", link)
+	}
+	if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
+		return err
+	}
+	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.Symlink(target, link)
+}
+
+// containerDNS is the name server for containers; invalid if there is none.
+func (n *node) containerDNS() netip.Addr {
+	if n.names == nil || n.cfg.Engines.WithoutDNS {
+		return netip.Addr{}
+	}
+	return n.names.address.Addr()
+}
+
+// shimDir is what containers get as runtime.ShimDir.
+func (n *node) shimDir() string {
+	if n.cfg.Engines.NoMulticastRoute {
+		return filepath.Join(n.cfg.Paths.State, "w-nomcast")
+	}
+	return filepath.Join(n.cfg.Paths.State, "w")
+}
+
+// installShim puts our own binary where containers have it mounted.
+func (n *node) installShim() error {
+	dir := n.shimDir()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if !n.cfg.Engines.NoMulticastRoute {
+		if err := os.WriteFile(filepath.Join(dir, shim.Marker), nil, 0o644); err != nil {
+			return err
+		}
+	}
+	ours, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(dir, "w")
+	if was, err := os.ReadFile(path); err == nil && bytes.Equal(was, ours) {
+		return nil
+	}
+	f, err := os.CreateTemp(dir, ".w-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(ours)
+	if err := errors.Join(err, f.Chmod(0o755), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path) // containers that wait go on with the old one
+}
+
+// run serves until ctx ends.
+func (p *proxyServer) run(ctx context.Context) error { return p.Run(ctx, p.listeners) }
+
+func (p *proxyServer) close() {
+	for _, l := range p.listeners {
+		_ = l.Close()
+	}
+}
+
+// ProxyAddresses implements api.Proxies.
+func (n *node) ProxyAddresses() []string { return n.proxy.cfg.Addresses() }
+
+// report is what status and report show.
+func (p *proxyServer) report() *api.Proxy { return &api.Proxy{Addresses: p.cfg.Addresses()} }
