@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"weave/internal/api"
+	"weave/runtime"
 	"weave/runtime/proxy"
 	"weave/runtime/shim"
 )
@@ -86,23 +87,24 @@ func (n *node) containerDNS() netip.Addr {
 }
 
 // shimDir is what containers get as runtime.ShimDir.
-func (n *node) shimDir() string {
-	if n.cfg.Engines.NoMulticastRoute {
-		return filepath.Join(n.cfg.Paths.State, "w-nomcast")
-	}
-	return filepath.Join(n.cfg.Paths.State, "w")
-}
+func (n *node) shimDir() string { return filepath.Join(n.cfg.Paths.State, "w") }
 
-// installShim puts our own binary where containers have it mounted.
+// installShim puts our own binary where containers have it mounted, and what it
+// has to wait for.
 func (n *node) installShim() error {
 	dir := n.shimDir()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
+	var routes []string
 	if !n.cfg.Engines.NoMulticastRoute {
-		if err := os.WriteFile(filepath.Join(dir, shim.Marker), nil, 0o644); err != nil {
-			return err
-		}
+		routes = append(routes, runtime.Multicast().String())
+	}
+	if at := n.containerDNS(); at.Is4() && runtime.ServiceRange().Contains(at) {
+		routes = append(routes, netip.PrefixFrom(at, 32).String())
+	}
+	if err := os.WriteFile(filepath.Join(dir, shim.RoutesFile), []byte(strings.Join(routes, "\n")+"\n"), 0o644); err != nil {
+		return err
 	}
 	ours, err := os.ReadFile("/proc/self/exe")
 	if err != nil {

@@ -33,7 +33,9 @@ type Lab struct {
 	cfg   Config
 	conts []*Container
 	boxes []*Box
-	wires []*os.File // of Host.Delay
+
+	machines []*Machine
+	wires    []*os.File // of Host.Delay
 }
 
 // New builds the underlay and its hosts; nothing runs in them yet.
@@ -127,6 +129,9 @@ func (l *Lab) bridge() error {
 // Close kills the daemons and takes everything down.
 func (l *Lab) Close() error {
 	var errs []error
+	for _, m := range l.machines {
+		errs = append(errs, m.close())
+	}
 	for _, h := range l.Hosts {
 		errs = append(errs, h.KillAll())
 	}

@@ -51,10 +51,8 @@ func (h *Host) attach(ctx context.Context, a runtime.Attachment) ([]string, erro
 		}
 	}
 	fresh := runtime.Remove(a.Addresses, seen.Addresses)
+	a.Service = h.service
 	warnings, err := h.apply(ctx, a, seen, inside)
-	if err == nil {
-		h.serviceRoute(inside)
-	}
 	if err != nil || len(fresh) == 0 {
 		return warnings, err
 	}

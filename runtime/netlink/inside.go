@@ -26,7 +26,7 @@ func Inside(ctx context.Context, a runtime.Attachment, service netip.Addr, log *
 	if a.MTU == 0 {
 		a.MTU = seen.MTU
 	}
-	a.Target.ID = h.space.id
+	a.Target.ID, a.Service = h.space.id, service
 	if len(a.Addresses) == 0 {
 		seen = runtime.Seen{Filter: seen.Filter}
 	} else if !seen.Present {
@@ -35,7 +35,6 @@ func Inside(ctx context.Context, a runtime.Attachment, service netip.Addr, log *
 	warnings, err := h.perform(ctx, runtime.Plan(a, "", seen), h.space, h.tolerance(a))
 	if err == nil && len(a.Addresses) > 0 {
 		fitSuperFrames(h.space, runtime.Inner, a.MTU)
-		h.serviceRoute(h.space)
 	}
 	return warnings, err
 }
@@ -61,6 +60,5 @@ func (h *Host) lookDirect() (runtime.Seen, error) {
 	if seen.Addresses, err = h.space.addresses(link); err != nil {
 		return seen, err
 	}
-	seen.MulticastRoute, err = h.space.hasRoute(link, runtime.Multicast())
-	return seen, err
+	return seen, h.lookRoutes(h.space, link, &seen)
 }

@@ -120,8 +120,16 @@ func (h *Host) look(inside *space) (runtime.Seen, error) {
 	if seen.Addresses, err = inside.addresses(link); err != nil {
 		return seen, err
 	}
-	seen.MulticastRoute, err = inside.hasRoute(link, runtime.Multicast())
-	return seen, err
+	return seen, h.lookRoutes(inside, link, &seen)
+}
+
+// lookRoutes shows which of our routes an interface has.
+func (h *Host) lookRoutes(inside *space, link vnl.Link, seen *runtime.Seen) error {
+	var err error
+	if seen.MulticastRoute, err = inside.hasRoute(link, runtime.Multicast()); err == nil && h.service.IsValid() {
+		seen.Service, err = inside.hasRoute(link, netip.PrefixFrom(h.service, h.service.BitLen()))
+	}
+	return err
 }
 
 func (h *Host) port(link vnl.Link) (runtime.Port, error) {

@@ -1,16 +1,18 @@
 package shim
 
 import (
-	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -20,8 +22,9 @@ import (
 const (
 	// EnvPatience is how long to wait, as time.ParseDuration reads it.
 	EnvPatience = "WEAVE_WAIT"
-	// Marker stands beside the shim where the multicast route is waited for too.
-	Marker = "multicast"
+	// RoutesFile stands beside the shim and lists, one a line, the IPv4 prefixes that have to have a route through the
+	// interface too.
+	RoutesFile = "routes"
 
 	patience = 2 * time.Minute
 	// An interface comes some ten milliseconds after the container has started.
@@ -98,29 +101,39 @@ func ready() bool {
 			usable = true
 		}
 	}
-	return usable && (!wantsMulticast() || hasMulticast())
+	return usable && routed(filepath.Join(runtime.ShimDir, RoutesFile), "/proc/net/route")
 }
 
-// wantsMulticast looks for the marker beside the shim.
-func wantsMulticast() bool {
-	_, err := os.Stat(filepath.Join(runtime.ShimDir, Marker))
-	return err == nil
-}
-
-// hasMulticast looks for the route 224.0.0.0/4 (proc(5), /proc/net/route: addresses in hex, in the machine's byte order).
-// A container without /proc cannot tell.
-func hasMulticast() bool {
-	text, err := os.ReadFile("/proc/net/route")
+// routed tells that every prefix of the file wanted has a route in the table (proc(5), /proc/net/route: the second and
+// eighth column are network and mask in hex, in the machine's byte order). Where either cannot be read, nothing is waited
+// for.
+func routed(wanted, table string) bool {
+	list, err := os.ReadFile(wanted)
 	if err != nil {
 		return true
 	}
-	for line := range bytes.Lines(text) {
-		f := bytes.Fields(line)
-		if len(f) > 7 && string(f[0]) == runtime.Inner && string(f[1]) == "000000E0" && string(f[7]) == "000000F0" {
-			return true
+	text, err := os.ReadFile(table)
+	if err != nil {
+		return true
+	}
+	have := map[string]bool{}
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) > 7 && f[0] == runtime.Inner {
+			have[f[1]+"/"+f[7]] = true
 		}
 	}
-	return false
+	for _, line := range strings.Fields(string(list)) {
+		p, err := netip.ParsePrefix(line)
+		if err != nil || !p.Addr().Is4() {
+			continue
+		}
+		network := p.Masked().Addr().As4()
+		mask := net.CIDRMask(p.Bits(), 32)
+		if !have[fmt.Sprintf("%08X/%08X", binary.NativeEndian.Uint32(network[:]), binary.NativeEndian.Uint32(mask))] {
+			return false
+		}
+	}
+	return true
 }
 
 // become executes a program found as a shell would.
