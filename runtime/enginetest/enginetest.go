@@ -22,7 +22,10 @@ type Rig struct {
 	Open    func() (runtime.Engine, error)       // a new value for the same service
 	Host    func(argv ...string) (string, error) // runs a command on the service's host; its output, without space around
 	Start   func() error                         // the service; returns when it answers
-	Signal  func(name string) error              // sends STOP, CONT, TERM or KILL to the service; after the last two it is gone
+	Stop    func() error                         // the service, in order; returns when it has gone
+	Crash   func() error                         // the same without warning
+	Pause   func(bool) error                     // stops the service in its tracks, or lets it go on
+	Crowd   int                                  // how many containers are started at once
 	Close   func(runtime.Engine)                 // idle connections
 	Pods    bool                                 // the command makes pods
 	Domain  bool                                 // the command takes --domainname
@@ -70,8 +73,8 @@ var behaviours = []struct {
 	{"nothing between watching and list", nothingMissed},
 	{"cancelled contexts", cancelled},
 	{"hung", hung},
-	{"stopped and started", func(b *bench) { comesBack(b, "TERM") }},
-	{"killed and started", func(b *bench) { comesBack(b, "KILL") }},
+	{"stopped and started", func(b *bench) { comesBack(b, b.Stop) }},
+	{"killed and started", func(b *bench) { comesBack(b, b.Crash) }},
 	{"opened while absent", absent},
 }
 

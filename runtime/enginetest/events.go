@@ -54,9 +54,7 @@ func eventsOfPolicy(b *bench) {
 	w.stop()
 }
 
-const crowd = 50
-
-// create makes a crowd's containers and returns their ids.
+// crowd makes a crowd's containers and returns their ids.
 func (b *bench) crowd(name string, n int) []string {
 	b.Helper()
 	script := fmt.Sprintf(`for i in $(seq %d); do %s create --stop-signal KILL --name %s$i --net none %s sleep 1000 || exit 1; done`,
@@ -78,9 +76,9 @@ func (b *bench) startAll(ids []string, atOnce int) (wait func()) {
 }
 
 func manyAtOnce(b *bench) {
-	ids := b.crowd("many", crowd)
+	ids := b.crowd("many", b.Crowd)
 	w := b.watch()
-	wait := b.startAll(ids, crowd)
+	wait := b.startAll(ids, b.Crowd)
 	started := w.counts(ids)
 	wait()
 	for _, id := range ids {
@@ -88,8 +86,8 @@ func manyAtOnce(b *bench) {
 			b.Errorf("%.12s has started %d times, want once", id, started[id])
 		}
 	}
-	if all, err := b.List(b.context()); err != nil || len(all) != crowd+1 {
-		b.Errorf("list: %d and %v, want %d", len(all), err, crowd+1)
+	if all, err := b.List(b.context()); err != nil || len(all) != b.Crowd+1 {
+		b.Errorf("list: %d and %v, want %d", len(all), err, b.Crowd+1)
 	}
 	w.stop()
 }

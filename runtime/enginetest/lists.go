@@ -94,8 +94,8 @@ func (b *bench) fails(what string, after time.Time, call func() error, want erro
 func hung(b *bench) {
 	id := b.sleeper("there")
 	w := b.watch()
-	b.signal("STOP")
-	defer b.signal("CONT")
+	b.do("pause the service", func() error { return b.Pause(true) })
+	defer func() { _ = b.Pause(false) }()
 	for _, call := range []func(context.Context) error{
 		func(ctx context.Context) error { _, err := b.Inspect(ctx, id); return err },
 		func(ctx context.Context) error { _, err := b.List(ctx); return err },
@@ -107,36 +107,29 @@ func hung(b *bench) {
 	}
 	second := b.watching()
 	second.stop()
-	b.signal("CONT")
+	b.do("let the service go on", func() error { return b.Pause(false) })
 	b.run("kill", "there")
 	w.expect(id, runtime.Died) // the watch has lived through it
 	w.stop()
 }
 
-func (b *bench) signal(name string) {
+func (b *bench) do(what string, f func() error) {
 	b.Helper()
-	if err := b.Signal(name); err != nil {
-		b.Fatalf("signal %s to the service: %v", name, err)
-	}
-}
-
-func (b *bench) start() {
-	b.Helper()
-	if err := b.Start(); err != nil {
-		b.Fatalf("start the service: %v", err)
+	if err := f(); err != nil {
+		b.Fatalf("%s: %v", what, err)
 	}
 }
 
 // comesBack tests that a Watch ends when the service does, and that the same Engine works with the next one.
-func comesBack(b *bench, signal string) {
+func comesBack(b *bench, end func() error) {
 	b.sleeper("before")
 	w := b.watch()
-	b.signal(signal)
+	b.do("end the service", end)
 	if err := w.end(); err == nil || !strings.Contains(err.Error(), b.Command) {
 		b.Errorf("watch returned %v when the service had ended, want an error with the engine's name", err)
 	}
 	b.unreachable(b.Engine)
-	b.start()
+	b.do("start the service", b.Start)
 	w = b.watch()
 	id := b.sleeper("after")
 	w.expect(id, runtime.Started)
@@ -168,14 +161,14 @@ func (b *bench) unreachable(e runtime.Engine) {
 }
 
 func absent(b *bench) {
-	b.signal("TERM")
+	b.do("stop the service", b.Stop)
 	e, err := b.Open()
 	if err != nil {
 		b.Fatalf("open of an absent service: %v", err)
 	}
 	defer b.Close(e)
 	b.unreachable(e)
-	b.start()
+	b.do("start the service", b.Start)
 	b.sleeper("late")
 	if c, err := e.Inspect(b.context(), "late"); err != nil || !c.Running {
 		b.Errorf("inspect after the service has come: %+v, %v", c, err)
