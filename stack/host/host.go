@@ -128,13 +128,16 @@ func newStack(l *link, limits Limits) (*stack.Stack, error) {
 	return s, nil
 }
 
-// configure makes netstack's TCP what is usual: its defaults are small windows without selective acknowledgements.
+// configure makes netstack's TCP what is usual: its defaults are small windows without selective acknowledgements. At the version
+// that go.mod has, its RACK stalls under loss (gvisor issue 9778; our own test of loss found it), and its cubic may overflow or
+// shrink the window without cause (tailscale pull 21303, gvisor pull 13958), so neither is used.
 func configure(s *stack.Stack, limits Limits) error {
 	initial := min(limits.TCPBuffer, 1<<20)
-	sack, moderate, cubic := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(true), tcpip.CongestionControlOption("cubic")
+	sack, moderate := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(true)
+	recovery, control := tcpip.TCPRecovery(0), tcpip.CongestionControlOption("reno")
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: 4096, Default: initial, Max: limits.TCPBuffer}
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: 4096, Default: initial, Max: limits.TCPBuffer}
-	for _, opt := range []tcpip.SettableTransportProtocolOption{&sack, &moderate, &cubic, &send, &receive} {
+	for _, opt := range []tcpip.SettableTransportProtocolOption{&sack, &moderate, &recovery, &control, &send, &receive} {
 		if err := s.SetTransportProtocolOption(tcp.ProtocolNumber, opt); err != nil {
 			return fmt.Errorf("set %T: %v", opt, err)
 		}
