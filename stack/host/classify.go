@@ -46,12 +46,12 @@ func (h *Host) classify(frame []byte) (target, tcpip.PacketType) {
 		if len(body) < header.IPv4MinimumSize {
 			break
 		}
-		return h.classifyIP(netip.AddrFrom4([4]byte(body[16:20])), kind), kind
+		return h.classifyIP(netip.AddrFrom4([4]byte(body[12:16])), netip.AddrFrom4([4]byte(body[16:20])), kind), kind
 	case header.IPv6ProtocolNumber:
 		if len(body) < header.IPv6MinimumSize {
 			break
 		}
-		return h.classifyIP(netip.AddrFrom16([16]byte(body[24:40])), kind), kind
+		return h.classifyIP(netip.AddrFrom16([16]byte(body[8:24])), netip.AddrFrom16([16]byte(body[24:40])), kind), kind
 	default:
 		h.count.droppedOthers.Add(1)
 		return toNobody, 0
@@ -60,11 +60,13 @@ func (h *Host) classify(frame []byte) (target, tcpip.PacketType) {
 	return toNobody, 0
 }
 
-func (h *Host) classifyIP(dst netip.Addr, kind tcpip.PacketType) target {
-	if kind != tcpip.PacketHost || h.addrs.Load().own(dst) {
+// classifyIP sorts by addresses. What comes from or for a loopback has no business on a wire (RFC 1122 section 3.2.1.3).
+func (h *Host) classifyIP(src, dst netip.Addr, kind tcpip.PacketType) target {
+	switch {
+	case src.IsLoopback() || dst.IsLoopback() || src.IsMulticast():
+	case kind != tcpip.PacketHost || h.addrs.Load().own(dst):
 		return toHost
-	}
-	if h.egress.Load() != nil && !dst.IsMulticast() && !dst.IsLinkLocalUnicast() {
+	case h.egress.Load() != nil && !dst.IsMulticast() && !dst.IsLinkLocalUnicast():
 		return toEgress
 	}
 	h.count.droppedOthers.Add(1)

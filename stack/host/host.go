@@ -115,7 +115,7 @@ func newStack(l *link, limits Limits) (*stack.Stack, error) {
 		TransportProtocols: []stack.TransportProtocolFactory{
 			tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6,
 		},
-		HandleLocal: true,
+		HandleLocal: l.resolve == nil, // who takes every address for its own cannot know its own packets by them
 	})
 	if err := configure(s, limits); err != nil {
 		s.Destroy()
@@ -177,12 +177,10 @@ func (h *Host) Close() {
 	first := !h.ended.Swap(true)
 	h.mu.Unlock()
 	h.cancel()
+	h.DisableEgress() // before the wait: a handshake of its ends only with its stack
 	h.wg.Wait()
 	if !first {
 		return
-	}
-	if e := h.egress.Swap(nil); e != nil {
-		e.stack.Destroy()
 	}
 	if h.stack != nil {
 		h.stack.Destroy()
