@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
+	"syscall"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -158,13 +158,21 @@ func fullAddress(a netip.AddrPort) tcpip.FullAddress {
 	return full
 }
 
-// asError is netstack's error as Go's callers know it.
+// asError is netstack's error as Go's callers know it from sockets.
 func asError(err tcpip.Error) error {
 	switch err.(type) {
-	case nil:
-		return nil
 	case *tcpip.ErrTimeout:
-		return os.ErrDeadlineExceeded
+		return syscall.ETIMEDOUT
+	case *tcpip.ErrConnectionRefused:
+		return syscall.ECONNREFUSED
+	case *tcpip.ErrConnectionReset:
+		return syscall.ECONNRESET
+	case *tcpip.ErrHostUnreachable:
+		return syscall.EHOSTUNREACH
+	case *tcpip.ErrNetworkUnreachable:
+		return syscall.ENETUNREACH
+	case *tcpip.ErrPortInUse:
+		return syscall.EADDRINUSE
 	}
 	return errors.New(err.String())
 }

@@ -89,10 +89,9 @@ func TestEgressRefuses(t *testing.T) {
 	})
 	before := g.Stats().ConnsRefused
 	for i, to := range []netip.AddrPort{
-		at(machine, open.Port()),                          // a denied port
-		at(netip.MustParseAddr("203.0.113.9"), 80),        // Allow
-		at(netip.MustParseAddr("240.0.0.1"), 80),          // reserved
-		at(netip.MustParseAddr("::ffff:0:127.0.0.1"), 80), // no other spelling either: here nothing answers
+		at(machine, open.Port()),                   // a denied port
+		at(netip.MustParseAddr("203.0.113.9"), 80), // Allow
+		at(netip.MustParseAddr("240.0.0.1"), 80),   // reserved
 	} {
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 		if conn, err := c.DialTCP(ctx, to); err == nil {

@@ -50,6 +50,8 @@ func abort(c net.Conn) {
 	switch c := c.(type) {
 	case *Conn:
 		c.Abort()
+	case *buffered:
+		abort(c.stream)
 	case *net.TCPConn:
 		_ = c.SetLinger(0)
 		_ = c.Close()
