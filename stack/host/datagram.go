@@ -67,6 +67,9 @@ func (s *sessions) forward(from net.Addr, data []byte) {
 	case one.first <- slices.Clone(data):
 	default: // as on a wire
 	}
+	if c := one.conn.Load(); c != nil {
+		one.drain(*c) // it has connected meanwhile, and may have looked before
+	}
 }
 
 // session finds a client's session, or makes it.
@@ -86,14 +89,18 @@ func (s *sessions) session(from net.Addr) *session {
 	s.f.h.count.sessions.Add(1)
 	s.wg.Go(func() {
 		defer cancel()
-		s.run(ctx, one)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.of[key] == one {
-			delete(s.of, key)
-		}
+		s.run(ctx, key, one)
 	})
 	return one
+}
+
+// forget makes the client's next datagram start a new session.
+func (s *sessions) forget(key netip.AddrPort, one *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.of[key] == one {
+		delete(s.of, key)
+	}
 }
 
 // evict ends the session that has been silent the longest. s.mu is held.
@@ -111,13 +118,15 @@ func (s *sessions) evict() {
 }
 
 // run connects a session and carries answers until it is idle.
-func (s *sessions) run(ctx context.Context, one *session) {
+func (s *sessions) run(ctx context.Context, key netip.AddrPort, one *session) {
+	defer s.forget(key, one)
 	c, err := s.f.connect(ctx)
 	if err != nil {
 		s.f.h.count.connsFailed.Add(1)
 		return
 	}
 	defer c.Close()
+	defer s.forget(key, one) // before the connection closes
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	defer stop()
 	one.drain(c)
