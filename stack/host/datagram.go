@@ -85,6 +85,7 @@ func (s *sessions) session(from net.Addr) *session {
 	}
 	ctx, cancel := context.WithCancel(s.ctx)
 	one := &session{client: from, cancel: cancel, first: make(chan []byte, pending)}
+	one.last.Store(time.Now().UnixNano())
 	s.of[key] = one
 	s.f.h.count.sessions.Add(1)
 	s.wg.Go(func() {
