@@ -1,0 +1,51 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"weave/runtime"
+	overlay "weave/stack/host"
+)
+
+// presence is the host on the overlay where there is no bridge to have its
+// addresses: a TCP/IP stack in this process, one more port of the switch.
+type presence struct {
+	*overlay.Host
+	service netip.Addr // containers of this host reach it without being in its subnet
+}
+
+// openPresence makes the stack and its service address.
+func (n *node) openPresence() (*presence, error) {
+	h, err := overlay.New(overlay.Config{MAC: n.memory.name[:], MTU: n.cfg.MTU})
+	if err != nil {
+		return nil, fmt.Errorf("the host's presence: %w", err)
+	}
+	p := &presence{Host: h, service: runtime.ServiceAddress(runtime.MAC(n.memory.name))}
+	// Whoever asks it is on the link, whatever subnet that is in.
+	if err := h.AddAddress(netip.PrefixFrom(p.service, 0)); err != nil {
+		h.Close()
+		return nil, err
+	}
+	n.dp.addLocal(&localPort{port: tapPort, queues: []tapQueue{h.Port()}, vital: true})
+	return p, nil
+}
+
+// serveNames opens the sockets of the name server at the service address.
+func (p *presence) serveNames() (net.PacketConn, net.Listener, error) {
+	at := netip.AddrPortFrom(p.service, portDNS)
+	packets, err := p.ListenUDP(at)
+	if err != nil {
+		return nil, nil, err
+	}
+	streams, err := p.ListenTCP(at)
+	if err != nil {
+		_ = packets.Close()
+	}
+	return packets, streams, err
+}
+
+// run keeps the stack until ctx ends.
+func (p *presence) run(ctx context.Context) error { return p.Run(ctx) }
