@@ -237,6 +237,15 @@ func (n *node) lookup(_ context.Context, name string) ([]netip.Addr, error) {
 	return out, nil
 }
 
+// Lookup implements api.Names.
+func (n *node) Lookup(ctx context.Context, name string) ([]netip.Addr, bool) {
+	if n.presence == nil {
+		return nil, false
+	}
+	addrs, _ := n.lookup(ctx, name) // none is an answer too
+	return addrs, true
+}
+
 // shownExposed is the first line of weave ps, if anything is exposed.
 func (n *node) shownExposed() []api.Container {
 	if n.bridge != nil {
