@@ -26,8 +26,11 @@ type call struct {
 	query  url.Values
 }
 
-// path splits off the version. An id may have slashes: once there were names such as a/b, of links.
-var path = regexp.MustCompile(`^(/v[0-9][0-9.]*)?/(containers|exec)/(.+)$`)
+var (
+	version = regexp.MustCompile(`^/v[0-9][0-9.]*`)
+	// path leaves slashes in ids: once there were names such as a/b, of links.
+	path = regexp.MustCompile(`^/(containers|exec)/(.+)$`)
+)
 
 // callOf reads a request's first line.
 func callOf(method, target string) call {
@@ -35,24 +38,25 @@ func callOf(method, target string) call {
 	if err != nil {
 		return call{}
 	}
-	m := path.FindStringSubmatch(u.EscapedPath())
+	escaped := u.EscapedPath()
+	c := call{prefix: version.FindString(escaped), query: u.Query()}
+	m := path.FindStringSubmatch(escaped[len(c.prefix):])
 	if m == nil {
-		return call{}
+		return c
 	}
-	c := call{prefix: m[1], query: u.Query()}
-	rest := m[3]
-	if m[2] == "containers" && rest == "create" && method == "POST" {
+	rest := m[2]
+	if m[1] == "containers" && rest == "create" && method == "POST" {
 		c.kind = create
 		return c
 	}
 	cut := strings.LastIndexByte(rest, '/')
 	if cut <= 0 {
-		return call{}
+		return c
 	}
 	if c.id, err = url.PathUnescape(rest[:cut]); err != nil {
-		return call{}
+		return c
 	}
-	switch method + " " + m[2] + " " + rest[cut+1:] {
+	switch method + " " + m[1] + " " + rest[cut+1:] {
 	case "POST containers start", "POST containers restart":
 		c.kind = start
 	case "POST containers exec":
@@ -61,8 +65,6 @@ func callOf(method, target string) call {
 		c.kind = inspect
 	case "GET exec json":
 		c.kind = execInspect
-	default:
-		return call{}
 	}
 	return c
 }
