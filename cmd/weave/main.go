@@ -4,11 +4,16 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"path/filepath"
 
 	"weave/internal/node"
+	"weave/runtime/shim"
 )
 
 func main() {
+	if filepath.Base(os.Args[0]) == shim.Name {
+		os.Exit(shim.Main(os.Args, os.Environ(), os.Stderr))
+	}
 	os.Exit(mainWith(node.Run, node.Reset))
 }
 

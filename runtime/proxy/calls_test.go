@@ -210,8 +210,8 @@ func TestExecCall(t *testing.T) {
 	d := &fakeDocker{}
 	socket := run(t, settings(t), engineOf(t, d))
 	for _, tt := range []struct{ name, in, want string }{
-		{"mine", `{"Cmd":["ls"],"Big":12345678901234567890}`, `{"Big":12345678901234567890,"Cmd":["/w/w","ls"]}`},
-		{"mine", `{"cmd":"ls <>"}`, `{"cmd":["/w/w","ls <>"]}`},
+		{"mine", `{"Cmd":["ls"],"Big":12345678901234567890}`, `{"Big":12345678901234567890,"Cmd":["/w/w","ls"],"Env":["WEAVE_EXEC=1"]}`},
+		{"mine", `{"Env":["A=1"],"cmd":"ls <>"}`, `{"Env":["A=1","WEAVE_EXEC=1"],"cmd":["/w/w","ls <>"]}`},
 		{"mine", `{"Cmd":["/w/w","ls"]}`, `{"Cmd":["/w/w","ls"]}`},
 		{"other", `{"Cmd": ["ls"]}`, `{"Cmd": ["ls"]}`},
 		{"absent", `{"Cmd": ["ls"]}`, `{"Cmd": ["ls"]}`},

@@ -5,6 +5,10 @@ import (
 	"net/netip"
 )
 
+// execMark tells the shim that it is executed in a container, so that it waits no longer than the container's own process
+// does (runtime/shim, EnvExec).
+const execMark = "WEAVE_EXEC=1"
+
 // exec makes a command wait like its container. In one that was not made to wait it stays as it is.
 func (p *Proxy) exec(ctx context.Context, c call, body []byte) []byte {
 	config, err := parseObject(body)
@@ -20,6 +24,13 @@ func (p *Proxy) exec(ctx context.Context, c call, body []byte) []byte {
 		return body
 	}
 	config.set("Cmd", append(words{shimPath}, cmd...))
+	if !c.before(1, 25) { // older versions know no environment of an exec
+		var env []string
+		if config.read("Env", &env) != nil {
+			return body
+		}
+		config.set("Env", append(env, execMark))
+	}
 	return orSame(body, config)
 }
 
