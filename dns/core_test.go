@@ -11,7 +11,7 @@ import (
 
 // world is a few cores under one clock, with messages that get lost and late.
 type world struct {
-	t     *testing.T
+	t     testing.TB
 	now   time.Time
 	rand  *rand.Rand
 	loss  float64
@@ -19,6 +19,11 @@ type world struct {
 	runs  map[peer.Name]uint64
 	apart map[peer.Name]bool // on the other side of a partition
 	mail  []letter
+
+	unchecked bool // invariants are not verified after each step
+	steps     map[peer.Name]int
+	letters   int
+	bytes     int
 }
 
 type letter struct {
@@ -28,17 +33,19 @@ type letter struct {
 	data     []byte
 }
 
-func newWorld(t *testing.T, n int, seed uint64) *world {
+func newWorld(t testing.TB, n int, seed uint64) *world {
 	w := &world{
 		t: t, now: start, rand: rand.New(rand.NewPCG(seed, 1)), loss: 0.2,
 		cores: map[peer.Name]*Core{}, runs: map[peer.Name]uint64{}, apart: map[peer.Name]bool{},
 	}
 	for i := range n {
-		w.boot(peer.Name{2, 0, 0, 0, 0, byte(i + 1)})
+		w.boot(nth(i))
 	}
 	w.look()
 	return w
 }
+
+func nth(i int) peer.Name { return peer.Name{2, 0, 0, 0, 0, byte(i + 1)} }
 
 func (w *world) boot(n peer.Name) {
 	w.runs[n] = w.rand.Uint64()
@@ -47,14 +54,22 @@ func (w *world) boot(n peer.Name) {
 
 func (w *world) step(n peer.Name, in Input) Effects {
 	fx := w.cores[n].Step(w.now, in)
-	if err := w.cores[n].Check(); err != nil {
-		w.t.Fatal(err)
+	if !w.unchecked {
+		if err := w.cores[n].Check(); err != nil {
+			w.t.Fatal(err)
+		}
 	}
+	if w.steps == nil {
+		w.steps = map[peer.Name]int{}
+	}
+	w.steps[n]++
 	for _, s := range fx.Send {
 		for to := range w.cores {
 			if to != n && (s.To == to || s.To.IsZero()) && w.rand.Float64() >= w.loss {
 				late := time.Duration(w.rand.IntN(300)) * time.Millisecond
 				w.mail = append(w.mail, letter{w.now.Add(late), n, to, w.runs[n], s.Data})
+				w.letters++
+				w.bytes += len(s.Data)
 			}
 		}
 	}

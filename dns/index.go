@@ -9,61 +9,6 @@ import (
 	"weave/peer"
 )
 
-// shardCount is how many parts the tables have. A change copies one part: of
-// 100,000 names some 25.
-const shardCount = 4096
-
-// table maps text to values that never change. One goroutine writes; everybody
-// may read meanwhile.
-type table[V any] struct {
-	seed   uint64
-	shards [shardCount]atomic.Pointer[map[string]V]
-}
-
-// shard spreads keys by FNV-1a, with a seed that nobody knows.
-func shard[T string | []byte](seed uint64, key T) uint64 {
-	h := seed ^ 14695981039346656037
-	for i := range len(key) {
-		h = (h ^ uint64(key[i])) * 1099511628211
-	}
-	return h >> 52
-}
-
-// get looks up without allocating.
-func (t *table[V]) get(key []byte) (v V, ok bool) {
-	if m := t.shards[shard(t.seed, key)].Load(); m != nil {
-		v, ok = (*m)[string(key)]
-	}
-	return v, ok
-}
-
-func (t *table[V]) set(key string, v V, there bool) {
-	at := &t.shards[shard(t.seed, key)]
-	next := map[string]V{}
-	if m := at.Load(); m != nil {
-		next = make(map[string]V, len(*m)+1)
-		for k, old := range *m {
-			next[k] = old
-		}
-	}
-	if there {
-		next[key] = v
-	} else {
-		delete(next, key)
-	}
-	at.Store(&next)
-}
-
-func (t *table[V]) each(f func(V)) {
-	for i := range t.shards {
-		if m := t.shards[i].Load(); m != nil {
-			for _, v := range *m {
-				f(v)
-			}
-		}
-	}
-}
-
 // Owned is an entry with its origin.
 type Owned struct {
 	Origin peer.Name
@@ -136,17 +81,17 @@ func (x *Index) add(n peer.Name, e *Entry) {
 	name, o := Canonical(e.Name), Owned{n, e}
 	if e.Dead {
 		list, _ := x.dead.get([]byte(name))
-		x.dead.set(name, with(list, o), true)
+		x.dead.set(name, with(list, o))
 		return
 	}
 	var had []Owned
 	if s := x.Name([]byte(name)); s != nil {
 		had = s.Entries
 	}
-	x.names.set(name, newSet(with(had, o)), true)
+	x.names.set(name, newSet(with(had, o)))
 	at := string(e.Addr.AsSlice())
 	list, _ := x.addresses.get([]byte(at))
-	x.addresses.set(at, with(list, o), true)
+	x.addresses.set(at, with(list, o))
 	x.alive.Add(1)
 }
 
@@ -154,19 +99,29 @@ func (x *Index) remove(n peer.Name, e *Entry) {
 	name, o := Canonical(e.Name), Owned{n, e}
 	if e.Dead {
 		list, _ := x.dead.get([]byte(name))
-		list = without(list, o)
-		x.dead.set(name, list, len(list) > 0)
+		change(&x.dead, name, without(list, o))
 		return
 	}
 	if s := x.Name([]byte(name)); s != nil {
-		left := without(s.Entries, o)
-		x.names.set(name, newSet(left), len(left) > 0)
+		if left := without(s.Entries, o); len(left) > 0 {
+			x.names.set(name, newSet(left))
+		} else {
+			x.names.remove(name)
+		}
 	}
 	at := string(e.Addr.AsSlice())
 	list, _ := x.addresses.get([]byte(at))
-	list = without(list, o)
-	x.addresses.set(at, list, len(list) > 0)
+	change(&x.addresses, at, without(list, o))
 	x.alive.Add(-1)
+}
+
+// change has a key stand for what is left under it.
+func change(t *table[[]Owned], key string, left []Owned) {
+	if len(left) > 0 {
+		t.set(key, left)
+	} else {
+		t.remove(key)
+	}
 }
 
 func with(list []Owned, o Owned) []Owned {

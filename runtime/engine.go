@@ -20,6 +20,7 @@ type Container struct {
 	NetworkMode string // "default", "bridge", "none", "host", "container:ID", "ns:PATH", or a network's name
 	Sandbox     string // path of its network namespace, "" where the engine keeps none
 	HostsPath   string // the host's file that is its /etc/hosts, "" where there is none
+	ResolvPath  string // likewise of its /etc/resolv.conf
 	Entrypoint  []string
 	Aliases     []string // names that its networks know it by
 }

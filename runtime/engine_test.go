@@ -95,25 +95,36 @@ func TestHostname(t *testing.T) {
 }
 
 func TestHostsFile(t *testing.T) {
-	text, err := runtime.Hosts{
+	h := runtime.Hosts{
 		Hostname: "web", Domain: "weave.local.", Extra: []string{"db:10.9.9.9", "six:[fd00::1]"},
 		Addresses: []netip.Addr{netip.MustParseAddr("10.32.0.1"), netip.MustParseAddr("fd00::2")},
-	}.Text()
-	if err != nil {
-		t.Fatal(err)
 	}
+	const was = "127.0.0.1\tlocalhost\n::1 localhost\n172.17.0.2\tweb.weave.local web\n192.0.2.1 other"
 	const want = `# created by Weave - BEGIN
 10.32.0.1       web.weave.local web
 fd00::2         web.weave.local web
 10.9.9.9        db
 fd00::1         six
-127.0.0.1       localhost
+# created by Weave - END
+127.0.0.1	localhost
+::1 localhost
+192.0.2.1 other
 `
-	if !strings.HasPrefix(text, want) || !strings.HasSuffix(text, "# created by Weave - END\n") {
-		t.Errorf("got\n%s", text)
+	text, err := h.Merge(was)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, text); d != "" {
+		t.Error(d)
+	}
+	if again, err := h.Merge(text); err != nil || again != text {
+		t.Errorf("merged again (%v):\n%s", err, cmp.Diff(text, again))
+	}
+	if text, err := (runtime.Hosts{}).Merge(""); err != nil || !strings.Contains(text, "127.0.0.1       localhost\n") {
+		t.Errorf("an empty file became (%v)\n%s", err, text)
 	}
 	for _, bad := range []string{"", "x", "x:", ":10.1.1.1", "x:y", "a b:10.1.1.1", "a\n:10.1.1.1"} {
-		if _, err := (runtime.Hosts{Extra: []string{bad}}).Text(); err == nil {
+		if _, err := (runtime.Hosts{Extra: []string{bad}}).Merge(""); err == nil {
 			t.Errorf("extra host %q was taken", bad)
 		}
 	}

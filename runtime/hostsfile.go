@@ -3,6 +3,7 @@ package runtime
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -12,7 +13,7 @@ const (
 	hostsEnd   = "# created by Weave - END"
 )
 
-// Hosts is what a container's /etc/hosts is to say.
+// Hosts is what a container's /etc/hosts is to say of the overlay.
 type Hosts struct {
 	Hostname  string       // "" = the addresses get no line
 	Domain    string       // may end in a dot; "" = none
@@ -20,33 +21,70 @@ type Hosts struct {
 	Extra     []string     // NAME:ADDRESS, as --add-host takes them
 }
 
-// Text is the whole file (hosts(5)).
-func (h Hosts) Text() (string, error) {
+// Merge is the file that was (hosts(5)) with ours between marks before the rest: a block of ours from earlier goes, and
+// so do lines about the host name that are not ours, which would lead to the engine's own network. The rest stays.
+func (h Hosts) Merge(was string) (string, error) {
 	var b strings.Builder
-	line := func(address, names string) { fmt.Fprintf(&b, "%-15s %s\n", address, names) }
 	b.WriteString(hostsBegin + "\n")
-	if h.Hostname != "" {
-		names := h.Hostname
-		if domain := strings.TrimSuffix(h.Domain, "."); domain != "" {
-			names = h.Hostname + "." + domain + " " + h.Hostname
-		}
-		for _, a := range h.Addresses {
-			line(a.String(), names)
+	line := func(address, names string) { fmt.Fprintf(&b, "%-15s %s\n", address, names) }
+	full := h.Hostname
+	if domain := strings.TrimSuffix(h.Domain, "."); domain != "" && h.Hostname != "" {
+		full = h.Hostname + "." + domain
+	}
+	for _, a := range h.Addresses {
+		if h.Hostname != "" {
+			line(a.String(), strings.Join(slices.Compact([]string{full, h.Hostname}), " "))
 		}
 	}
 	for _, extra := range h.Extra {
-		name, address, ok := strings.Cut(extra, ":")
-		if _, err := netip.ParseAddr(strings.Trim(address, "[]")); !ok || name == "" || err != nil || strings.ContainsAny(name, " \t\n#") {
-			return "", fmt.Errorf("invalid host %q, should be NAME:ADDRESS", extra)
+		name, address, err := splitHost(extra)
+		if err != nil {
+			return "", err
 		}
-		line(strings.Trim(address, "[]"), name)
+		line(address.String(), name)
 	}
-	line("127.0.0.1", "localhost")
-	line("::1", "ip6-localhost ip6-loopback localhost")
-	line("fe00::0", "ip6-localnet")
-	line("ff00::0", "ip6-mcastprefix")
-	line("ff02::1", "ip6-allnodes")
-	line("ff02::2", "ip6-allrouters")
 	b.WriteString(hostsEnd + "\n")
+	rest := h.keep(was)
+	if !strings.Contains(rest, "localhost") {
+		line("127.0.0.1", "localhost")
+		line("::1", "localhost ip6-localhost ip6-loopback")
+	}
+	b.WriteString(rest)
 	return b.String(), nil
+}
+
+// keep is what stays of a file.
+func (h Hosts) keep(was string) string {
+	var b strings.Builder
+	inside := false
+	for text := range strings.Lines(was) {
+		switch strings.TrimSpace(text) {
+		case hostsBegin:
+			inside = true
+		case hostsEnd:
+			inside = false
+			continue
+		}
+		fields := strings.Fields(text)
+		if inside || (h.Hostname != "" && len(fields) > 1 && slices.Contains(fields[1:], h.Hostname)) {
+			continue
+		}
+		b.WriteString(strings.TrimSuffix(text, "\n") + "\n")
+	}
+	return b.String()
+}
+
+// CheckHost reports why a host cannot be added.
+func CheckHost(extra string) error {
+	_, _, err := splitHost(extra)
+	return err
+}
+
+func splitHost(extra string) (name string, address netip.Addr, err error) {
+	name, text, ok := strings.Cut(extra, ":")
+	address, err = netip.ParseAddr(strings.Trim(text, "[]"))
+	if !ok || err != nil || name == "" || strings.ContainsAny(name, " \t\r\n#") {
+		return "", address, fmt.Errorf("invalid host %q, should be NAME:ADDRESS", extra)
+	}
+	return name, address, nil
 }

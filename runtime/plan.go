@@ -136,7 +136,10 @@ func (p *plan) inner() {
 		p.add(Step{Op: AddAddress, Namespace: p.ns, Link: Inner, Prefix: a})
 	}
 	p.set(SetUp, p.ns, Inner, onOff(s.Up), on)
-	switch {
+	if w.Service.IsValid() && !s.Service {
+		p.add(Step{Op: AddRoute, Namespace: p.ns, Link: Inner, Prefix: netip.PrefixFrom(w.Service, w.Service.BitLen())})
+	}
+	switch { // the last route, which the wait shim looks for
 	case w.MulticastRoute && !s.MulticastRoute:
 		p.add(Step{Op: AddRoute, Namespace: p.ns, Link: Inner, Prefix: multicast})
 	case !w.MulticastRoute && s.MulticastRoute:

@@ -27,6 +27,7 @@ type Attachment struct {
 	MAC            MAC            // zero: whatever it has, or the kernel chooses
 	Addresses      []netip.Prefix // host bits set: 10.2.1.5/24
 	MulticastRoute bool           // 224.0.0.0/4 through the interface
+	Service        netip.Addr     `json:"-"` // gets a route through the interface; invalid: none
 	MTU            int            // bytes; 0 is DefaultMTU
 }
 
@@ -47,6 +48,7 @@ type Seen struct {
 	MTU            int
 	Addresses      []netip.Prefix // without link-local ones
 	MulticastRoute bool
+	Service        bool   // there is a route to the attachment's Service
 	Filter         Filter // of the namespace; also without an interface
 	Port           Port
 }

@@ -131,6 +131,13 @@ func innerStep(seen *Seen, s Step) error {
 		if !seen.Up {
 			return fmt.Errorf("route on an interface that is down")
 		}
+		if s.Prefix != multicast {
+			if seen.Service == (s.Op == AddRoute) {
+				return fmt.Errorf("has route: %v", seen.Service)
+			}
+			seen.Service = s.Op == AddRoute
+			break
+		}
 		if seen.MulticastRoute == (s.Op == AddRoute) {
 			return fmt.Errorf("has route: %v", seen.MulticastRoute)
 		}

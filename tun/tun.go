@@ -166,16 +166,21 @@ func (d *Device) Queues() []*Queue { return d.queues }
 func (d *Device) Stats() Stats {
 	var sum Stats
 	for _, q := range d.queues {
-		s := q.Stats()
-		sum.ReadPackets += s.ReadPackets
-		sum.ReadBytes += s.ReadBytes
-		sum.WrittenPackets += s.WrittenPackets
-		sum.WrittenBytes += s.WrittenBytes
-		sum.DroppedFull += s.DroppedFull
-		sum.DroppedDown += s.DroppedDown
-		sum.DroppedRefused += s.DroppedRefused
+		sum = sum.Add(q.Stats())
 	}
 	return sum
+}
+
+// Add sums counts.
+func (s Stats) Add(o Stats) Stats {
+	s.ReadPackets += o.ReadPackets
+	s.ReadBytes += o.ReadBytes
+	s.WrittenPackets += o.WrittenPackets
+	s.WrittenBytes += o.WrittenBytes
+	s.DroppedFull += o.DroppedFull
+	s.DroppedDown += o.DroppedDown
+	s.DroppedRefused += o.DroppedRefused
+	return s
 }
 
 // Close closes every queue. It does not wake who waits for one with poll(2). Unless it was opened with Persist the interface goes away.

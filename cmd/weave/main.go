@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -11,10 +12,22 @@ import (
 )
 
 func main() {
-	if filepath.Base(os.Args[0]) == shim.Name {
-		os.Exit(shim.Main(os.Args, os.Environ(), os.Stderr))
+	if filepath.Base(os.Args[0]) == filepath.Base(node.ShimPath) {
+		os.Exit(shim.Main(os.Args[1:], os.Stderr))
+	}
+	if len(os.Args) == 2 && os.Args[1] == node.InsideVerb {
+		os.Exit(inside())
 	}
 	os.Exit(mainWith(node.Run, node.Reset))
+}
+
+// inside is the daemon's child in a container's namespaces.
+func inside() int {
+	if err := node.Inside(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return codeFailed
+	}
+	return 0
 }
 
 // mainWith is main for a given node; tests have one of their own.

@@ -68,7 +68,8 @@ func attachForm(c *cli.Context, target string, addrs []string) url.Values {
 	if h := c.String("h"); h != "" {
 		form.Add("name", h)
 	}
-	for _, flag := range []string{"no-multicast-route", "without-dns"} {
+	form["add-host"] = c.StringSlice("add-host")
+	for _, flag := range []string{"no-multicast-route", "without-dns", "rewrite-hosts"} {
 		if c.Bool(flag) {
 			form.Set(flag, "true")
 		}

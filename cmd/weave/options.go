@@ -49,6 +49,8 @@ func launchFlags() []cli.Flag {
 	}
 	flags = append(flags, addressFlags()...)
 	flags = append(flags, dnsFlags()...)
+	flags = append(flags, engineFlags()...)
+	flags = append(flags, proxyFlags()...)
 	for _, name := range deadFlags {
 		flags = append(flags, &cli.StringFlag{Name: name, Hidden: true})
 	}
@@ -62,6 +64,8 @@ type options struct {
 	noRestart bool
 	addresses node.AddressFlags
 	names     node.NameFlags
+	engines   node.EngineFlags
+	proxy     node.ProxyFlags
 }
 
 // readOptions checks everything about an invocation of launch that can be checked without starting anything.
@@ -76,6 +80,7 @@ func readOptions(c *cli.Context, d dirs) (options, error) {
 		MTU:         c.Int("mtu"),
 		Tap:         c.String("tap"),
 		Queues:      c.Int("queues"),
+		Rootless:    os.Geteuid() != 0,
 		Paths:       node.Paths{State: d.state, Run: d.run},
 		Listeners:   node.Listeners{HTTP: c.String("http-addr"), Status: c.String("status-addr")},
 	}
@@ -110,7 +115,18 @@ func readOptions(c *cli.Context, d dirs) (options, error) {
 	if cfg.Names, err = node.ParseNameFlags(names); err != nil {
 		return options{}, err
 	}
-	opts := options{node: cfg, level: c.String("log-level"), noRestart: c.Bool("no-restart"), addresses: addresses, names: names}
+	engines := readEngineFlags(c)
+	if cfg.Engines, err = node.ParseEngineFlags(engines); err != nil {
+		return options{}, err
+	}
+	proxied := readProxyFlags(c)
+	if cfg.Proxy, err = node.ParseProxyFlags(proxied, d.run, &cfg.Engines); err != nil {
+		return options{}, err
+	}
+	opts := options{
+		node: cfg, level: c.String("log-level"), noRestart: c.Bool("no-restart"), addresses: addresses, names: names,
+		engines: engines, proxy: proxied,
+	}
 	return opts, opts.check()
 }
 
@@ -289,6 +305,8 @@ func (o options) arguments() []string {
 	}
 	args = append(args, addressArguments(o.addresses)...)
 	args = append(args, nameArguments(o.names)...)
+	args = append(args, engineArguments(o.engines)...)
+	args = append(args, proxyArguments(o.proxy)...)
 	if cfg.Host.IsValid() {
 		args = append(args, "--host="+cfg.Host.String())
 	}

@@ -28,6 +28,7 @@ func (inv *invocation) stop(c *cli.Context) error {
 	if c.NArg() > 0 {
 		return &usageError{}
 	}
+	inv.warnProxied(c.Context)
 	running, err := inv.ensureStopped(c.Context)
 	if err != nil {
 		return err

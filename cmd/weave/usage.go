@@ -21,13 +21,23 @@ weave launch        [--name <name>] [--nickname <nickname>]
                     [--no-dns] [--dns-domain <domain>] [--dns-ttl <seconds>]
                     [--dns-listen-address <ip>:<port>] [--dns-upstream <ip>[:<port>] ...]
                     [--dns-fallback-timeout <duration>] [--resolv-conf <file>]
+                    [--runtime docker|podman|docker,podman|auto|none]
+                    [--docker-api <endpoint>] [--podman-api <endpoint>]
+                    [--proxy=false] [-H <endpoint> ...] [--without-dns]
+                    [--no-default-ipalloc] [--no-rewrite-hosts]
+                    [--no-multicast-route] [--rewrite-inspect]
+                    [--hostname-from-label <label>] [--hostname-match <regexp>]
+                    [--hostname-replacement <replacement>]
+                    [--tls] [--tlsverify] [--tlscacert <file>] [--tlscert <file>]
+                    [--tlskey <file>]
                     [--no-restart] [--foreground] [<peer> ...]
 
 weave connect       [--replace] [<peer> ...]
       forget        <peer> ...
 
 weave attach        [<addr> ...] [--name <name> ... | -h <fqdn>] [--without-dns]
-                    [--resolv-conf] [--no-multicast-route] [--wait <duration>] <target>
+                    [--resolv-conf] [--rewrite-hosts] [--add-host <host>:<ip> ...]
+                    [--no-multicast-route] [--wait <duration>] <target>
       detach        [<addr> ...] [--wait <duration>] <target>
 
 weave dns-add       [<ip_address> ...] <target> [-h <fqdn>] [--service <service> ...]
@@ -50,6 +60,11 @@ weave status        [targets | connections | peers | dns | ipam]
       report        [-f <format>]
       ps            [<target> ...]
 
+weave env           [--restore]
+      config
+
+weave setup-podman  [--all] [--hooks-dir <directory>] [--remove]
+
 weave stop
       reset         [--force]
 
@@ -58,7 +73,9 @@ where <peer>     = <ip_address_or_fqdn>[:<port>]
       <cidr>     = <ip_address>/<routing_prefix_length>
       <peer_id>  = nickname or name of a peer
       <duration> = e.g. 30s, 5m, 24h
-      <target>   = path of a network namespace | name under /run/netns | pid
+      <target>   = [docker:|podman:]<container> | path of a network namespace
+                   | name under /run/netns | pid
+      <endpoint> = unix:///path | tcp://host:port
       <name>     = six bytes in hex, e.g. 8a:3e:3e:3e:3e:3e
       <service>  = [<name>/]tcp|udp|sctp/<port>, found by SRV queries
       <format>   = a Go template over the fields of the report

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"strings"
 	"sync"
 	"time"
 
@@ -10,80 +9,56 @@ import (
 
 // Bounds of the cache.
 const (
-	maxCached   = 10_000 // answers
-	maxPositive = time.Hour
-	maxNegative = 5 * time.Minute // RFC 2308, 5 allows up to three hours
+	maxCacheBytes = 16 << 20
+	maxPositive   = time.Hour
+	maxNegative   = 5 * time.Minute // RFC 2308, 5 allows up to three hours
+	entryBytes    = 512             // of an answer's key and the tables, at most
 )
 
-// question is what answers are kept under.
-type question struct {
-	name          string
-	qtype, qclass uint16
-	do, cd        bool
-}
-
-func questionOf(m *mdns.Msg) question {
-	q := m.Question[0]
-	k := question{name: strings.ToLower(q.Name), qtype: q.Qtype, qclass: q.Qclass, cd: m.CheckingDisabled}
-	if o := m.IsEdns0(); o != nil {
-		k.do = o.Do()
-	}
-	return k
-}
-
-// cache keeps answers of other servers for as long as they allow.
+// cache keeps answers of other servers for as long as they allow. What was asked
+// for least recently goes when the bytes are used up.
 type cache struct {
-	mu   sync.Mutex
-	kept map[question]kept
+	mu    sync.Mutex
+	kept  recent[question, *foreign]
+	bytes int
 }
 
-type kept struct {
-	msg  *mdns.Msg // never changed
-	at   time.Time
-	ends time.Time
-}
-
-func newCache() *cache { return &cache{kept: map[question]kept{}} }
-
-// get is a copy of what is kept, with the time that passed taken off.
-func (c *cache) get(k question, now time.Time) *mdns.Msg {
+func (c *cache) get(k question, now time.Time) *foreign {
 	c.mu.Lock()
-	e, ok := c.kept[k]
-	if ok && !now.Before(e.ends) {
-		delete(c.kept, k)
-		ok = false
-	}
-	c.mu.Unlock()
-	if !ok {
+	defer c.mu.Unlock()
+	f, ok := c.kept.get(k)
+	if ok && !now.Before(f.ends) {
+		c.forget(k)
 		return nil
 	}
-	m := e.msg.Copy()
-	age := uint32(now.Sub(e.at) / time.Second)
-	for _, section := range [][]mdns.RR{m.Answer, m.Ns, m.Extra} {
-		for _, rr := range section {
-			if h := rr.Header(); h.Rrtype != mdns.TypeOPT {
-				h.Ttl -= min(age, h.Ttl)
-			}
-		}
-	}
-	return m
+	return f
 }
 
-func (c *cache) put(k question, m *mdns.Msg, now time.Time) {
-	d := lifetime(m)
-	if d <= 0 {
+// put keeps an answer unless it does not allow that.
+func (c *cache) put(k question, f *foreign) {
+	if !f.ends.After(f.at) {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, there := c.kept[k]; !there && len(c.kept) >= maxCached {
-		for old := range c.kept { // any: the order of a map is random
-			delete(c.kept, old)
-			break
-		}
+	c.forget(k)
+	c.kept.put(k, f)
+	c.bytes += f.weight()
+	for c.bytes > maxCacheBytes {
+		old, _ := c.kept.evict()
+		c.bytes -= old.weight()
 	}
-	c.kept[k] = kept{msg: m.Copy(), at: now, ends: now.Add(d)}
 }
+
+func (c *cache) forget(k question) {
+	if f, ok := c.kept.remove(k); ok {
+		c.bytes -= f.weight()
+	}
+}
+
+// weight is how many bytes an answer takes, with its key, which is not longer
+// than a name may be.
+func (f *foreign) weight() int { return entryBytes + cap(f.wire) + 2*cap(f.ttls) }
 
 // lifetime is how long an answer may be kept: as long as its shortest record, or
 // where there is none of the type, as long as the zone says (RFC 2308, 5); not at

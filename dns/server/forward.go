@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"strings"
@@ -16,59 +17,68 @@ import (
 // well.
 const stagger = 300 * time.Millisecond
 
+// resends are when a query that is not answered goes out again over UDP: it, or
+// its answer, may have got lost.
+var resends = [...]time.Duration{time.Second, 3 * time.Second}
+
 var errNoUpstream = errors.New("no other name server is known")
 
-// forward answers a query from the cache or from upstream servers, with limit
-// bytes at most. It returns nil for what cannot be read.
+// forward answers a query from upstream servers, with limit bytes at most. It
+// returns nil for what cannot be read.
 func (s *Server) forward(ctx context.Context, msg []byte, limit int) []byte {
-	var q mdns.Msg
-	if q.Unpack(msg) != nil || len(q.Question) != 1 {
-		var raw query
-		if f, _ := raw.parse(msg); f == fateDrop {
-			return nil
-		}
-		return raw.fail(nil, rcodeFormErr)
+	var q query
+	if f, _ := q.parse(msg); f != fateAnswer {
+		return nil // the caller has parsed it, and did not ask us
 	}
-	s.counters.forwarded.Add(1)
-	key := questionOf(&q)
-	reply := s.cache.get(key, time.Now())
-	if reply != nil {
-		s.counters.cached.Add(1)
-	} else {
-		var err error
-		if reply, err = s.cfg.Upstreams.ask(ctx, &q); err != nil {
-			s.cfg.Log.Debug("no answer from other name servers", "name", q.Question[0].Name, "err", err)
-			reply = new(mdns.Msg).SetRcode(&q, mdns.RcodeServerFailure)
-			reply.RecursionAvailable = true
-		} else {
-			s.cache.put(key, reply, time.Now())
-		}
+	if a := s.inquire(ctx, &q); a != nil {
+		return a.reply(&q, nil, time.Now(), limit)
 	}
-	return finish(reply, &q, limit)
+	return q.fail(nil, rcodeServFail)
 }
 
-// finish makes an answer the client's: its number, its spelling, and an OPT
-// record if it has one.
-func finish(reply, q *mdns.Msg, limit int) []byte {
-	reply.Id, reply.Question = q.Id, q.Question
-	reply.RecursionDesired, reply.RecursionAvailable, reply.Authoritative = q.RecursionDesired, true, false
-	extra := reply.Extra[:0:0]
-	for _, rr := range reply.Extra {
-		if rr.Header().Rrtype != mdns.TypeOPT {
-			extra = append(extra, rr)
-		}
+// inquire gets the answer to a question, together with others who ask the same
+// meanwhile; nil if nobody has a good one.
+func (s *Server) inquire(ctx context.Context, q *query) (a *foreign) {
+	k := q.key()
+	fl, lead := s.flights.join(k)
+	switch {
+	case fl == nil:
+		s.counters.dropped.Add(1)
+		return nil
+	case !lead:
+		s.counters.joined.Add(1)
+		return fl.wait(ctx)
 	}
-	reply.Extra = extra
-	if o := q.IsEdns0(); o != nil {
-		reply.SetEdns0(ownUDP, o.Do())
+	defer func() { s.flights.land(k, fl, a) }()
+	if a = s.cache.get(k, time.Now()); a != nil { // of a flight that has just landed
+		return a
 	}
-	reply.Compress = true
-	return pack(reply, limit)
+	a, err := s.cfg.Upstreams.answer(ctx, q)
+	if err != nil {
+		s.cfg.Log.Debug("no answer from other name servers", "name", string(q.name), "err", err)
+		return nil
+	}
+	s.cache.put(k, a)
+	return a
+}
+
+func (u *Upstreams) answer(ctx context.Context, q *query) (*foreign, error) {
+	ask, err := q.message()
+	if err != nil {
+		return nil, err
+	}
+	m, err := u.ask(ctx, ask)
+	if err != nil {
+		return nil, err
+	}
+	return newForeign(m, ask.Question, time.Now())
 }
 
 // ask asks the upstream servers: the first at once, each further one when those
 // before have not answered for a while or have failed. The first good answer
-// counts, or else the last bad one.
+// counts: that there is something, or that there is nothing. A server that
+// cannot or does not want to answer says nothing about the name. An answer of
+// which only a part came is better than none.
 func (u *Upstreams) ask(ctx context.Context, q *mdns.Msg) (*mdns.Msg, error) {
 	servers := u.Servers()
 	if len(servers) == 0 {
@@ -76,20 +86,20 @@ func (u *Upstreams) ask(ctx context.Context, q *mdns.Msg) (*mdns.Msg, error) {
 	}
 	var asking sync.WaitGroup
 	defer asking.Wait() // after cancel, which ends them
-	ctx, cancel := context.WithTimeout(ctx, u.timeout())
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type result struct {
 		msg *mdns.Msg
 		err error
 	}
 	results := make(chan result, len(servers)) // room for all: nobody waits for who is late
-	started, failed := 0, 0
+	started := 0
 	next := func() {
 		if started < len(servers) {
 			at := servers[started]
 			started++
 			asking.Go(func() {
-				m, err := exchange(ctx, q, at)
+				m, err := u.try(ctx, q, at)
 				results <- result{m, err}
 			})
 		}
@@ -97,47 +107,53 @@ func (u *Upstreams) ask(ctx context.Context, q *mdns.Msg) (*mdns.Msg, error) {
 	next()
 	tick := time.NewTicker(stagger)
 	defer tick.Stop()
-	var bad *mdns.Msg
+	var part *mdns.Msg
 	var errs error
-	for failed < len(servers) {
+	for failed := 0; failed < len(servers); {
 		select {
 		case <-tick.C:
 			next()
 		case r := <-results:
-			if r.err == nil && r.msg.Rcode != mdns.RcodeServerFailure && r.msg.Rcode != mdns.RcodeRefused && r.msg.Rcode != mdns.RcodeNotImplemented {
+			if r.err == nil && !r.msg.Truncated {
 				return r.msg, nil
 			}
 			if r.err == nil {
-				bad = r.msg
+				part = r.msg
 			}
 			failed++
 			errs = errors.Join(errs, r.err)
 			next()
 		case <-ctx.Done():
-			failed = len(servers)
-			errs = errors.Join(errs, ctx.Err())
+			return nil, ctx.Err()
 		}
 	}
-	if bad != nil {
-		return bad, nil
+	if part != nil {
+		return part, nil
 	}
 	return nil, errs
 }
 
+// try asks one server and returns its answer if it is a good one.
+func (u *Upstreams) try(ctx context.Context, q *mdns.Msg, at netip.AddrPort) (*mdns.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, u.timeout())
+	defer cancel()
+	m, err := exchange(ctx, q, at)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", at, err)
+	}
+	if m.Rcode != mdns.RcodeSuccess && m.Rcode != mdns.RcodeNameError {
+		return nil, fmt.Errorf("%s: answers %s", at, mdns.RcodeToString[m.Rcode])
+	}
+	return m, nil
+}
+
 // exchange asks one server over UDP, and over TCP for what did not fit.
 func exchange(ctx context.Context, q *mdns.Msg, at netip.AddrPort) (*mdns.Msg, error) {
-	ask := new(mdns.Msg)
+	ask := q.Copy() // packing writes to records
 	ask.Id = mdns.Id()
-	ask.RecursionDesired, ask.CheckingDisabled, ask.AuthenticatedData = true, q.CheckingDisabled, q.AuthenticatedData
-	ask.Question = q.Question
-	do := false
-	if o := q.IsEdns0(); o != nil {
-		do = o.Do()
-	}
-	ask.SetEdns0(ownUDP, do)
 	m, err := attempt(ctx, "udp", ask, at)
-	if err == nil && m.Rcode == mdns.RcodeFormatError { // a server that does not know EDNS (RFC 6891, 7)
-		ask.Extra = nil
+	if err == nil && (m.Rcode == mdns.RcodeFormatError || m.Rcode == mdns.RcodeNotImplemented) {
+		ask.Extra = nil // perhaps it does not know EDNS (RFC 6891, 7)
 		m, err = attempt(ctx, "udp", ask, at)
 	}
 	if err == nil && m.Truncated {
@@ -151,6 +167,10 @@ func exchange(ctx context.Context, q *mdns.Msg, at netip.AddrPort) (*mdns.Msg, e
 // attempt sends a query from a port of its own and takes the answer that fits
 // it; others may be forged, and are ignored.
 func attempt(ctx context.Context, network string, ask *mdns.Msg, at netip.AddrPort) (*mdns.Msg, error) {
+	packed, err := ask.Pack()
+	if err != nil {
+		return nil, err
+	}
 	var d net.Dialer
 	raw, err := d.DialContext(ctx, network, at.String())
 	if err != nil {
@@ -160,8 +180,14 @@ func attempt(ctx context.Context, network string, ask *mdns.Msg, at netip.AddrPo
 	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	c := &mdns.Conn{Conn: raw, UDPSize: capUDP}
-	if err := c.WriteMsg(ask); err != nil {
+	if _, err := c.Write(packed); err != nil {
 		return nil, err
+	}
+	if network == "udp" {
+		for _, after := range resends {
+			again := time.AfterFunc(after, func() { _, _ = raw.Write(packed) })
+			defer again.Stop()
+		}
 	}
 	for {
 		m, err := c.ReadMsg()

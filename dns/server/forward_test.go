@@ -3,9 +3,6 @@ package server
 import (
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -106,30 +103,5 @@ func TestSeveralUpstreams(t *testing.T) {
 	})
 	if r := ask(t, "udp", dead, "x.example.", mdns.TypeA, 0); r.Rcode != mdns.RcodeServerFailure {
 		t.Errorf("nobody answers: %v", r)
-	}
-}
-
-func TestResolvConfIsReadAgain(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "resolv.conf")
-	own := netip.MustParseAddrPort("169.254.64.1:53")
-	u := &Upstreams{File: file, Excluded: []netip.AddrPort{own}}
-	if got := u.Servers(); len(got) != 0 {
-		t.Errorf("without a file: %v", got)
-	}
-	write := func(text string) {
-		t.Helper()
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		u.checked = time.Time{}
-	}
-	write("# x\nsearch a\nnameserver 192.0.2.1\nnameserver 169.254.64.1\nnameserver bad\nnameserver 2001:db8::1\n")
-	want := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:53"), netip.MustParseAddrPort("[2001:db8::1]:53")}
-	if got := u.Servers(); !slices.Equal(got, want) {
-		t.Errorf("servers are %v", got)
-	}
-	write("nameserver 192.0.2.77\n")
-	if got := u.Servers(); len(got) != 1 || got[0].Addr().String() != "192.0.2.77" {
-		t.Errorf("after a change: %v", got)
 	}
 }

@@ -36,24 +36,60 @@ func names(n int) *dns.Index {
 	return c.Index()
 }
 
+// services makes an index in which web has a service on each of n ports.
+func services(n int) *dns.Index {
+	cfg := dns.Config{Run: 1, Domain: local, Rand: rand.NewPCG(1, 1)}
+	cfg.Name[5] = 1
+	c := dns.New(cfg)
+	var in dns.Add
+	for i := range n {
+		in.Records = append(in.Records, dns.Record{
+			Name: "web.weave.local", Ident: "c", Addr: netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)}),
+			Services: []dns.Service{{Name: "http", Proto: "tcp", Port: uint16(8000 + i)}},
+		})
+	}
+	c.Step(time.Unix(1, 0), in)
+	return c.Index()
+}
+
 // serve runs a server on loopback and returns where.
 func serve(t *testing.T, cfg Config) netip.AddrPort {
 	t.Helper()
+	return run(t, New(cfg), netip.MustParseAddrPort("127.0.0.1:0"))
+}
+
+// run has a server listen and returns where.
+func run(t testing.TB, s *Server, at netip.AddrPort) netip.AddrPort {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	packets, streams, err := Listen(ctx, netip.MustParseAddrPort("127.0.0.1:0"), 2)
+	packets, streams, err := Listen(ctx, at, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
-	at := packets[0].LocalAddr().(*net.UDPAddr).AddrPort()
-	go func() { ended <- New(cfg).Run(ctx, packets, streams) }()
+	go func() { ended <- s.Run(ctx, packets, streams) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("run: %v", err)
 		}
 	})
-	return at
+	return packets[0].LocalAddr().(*net.UDPAddr).AddrPort()
+}
+
+// eventually waits until something holds.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for !holds() {
+		select {
+		case <-again.C:
+		case <-deadline:
+			t.Fatalf("it did not come about that %s", what)
+		}
+	}
 }
 
 func ask(t *testing.T, network string, at netip.AddrPort, name string, qtype uint16, edns uint16) *mdns.Msg {

@@ -11,24 +11,40 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Listen opens n UDP sockets and a TCP one at an address of the host. The kernel
-// spreads clients over the UDP sockets. Another server may have the same port
-// at all addresses: the UDP sockets get what is for this address, as long as it
-// allows address reuse. The caller has them closed.
+// evasions are how many free ports are tried until one is free for UDP and TCP.
+const evasions = 8
+
+// Listen opens n UDP sockets and a TCP one at an address of the host, with port 0
+// at any one port. The kernel spreads clients over the UDP sockets. Another
+// server may have the same port at all addresses: the UDP sockets get what is
+// for this address, as long as it allows address reuse. The caller has them
+// closed.
 func Listen(ctx context.Context, at netip.AddrPort, n int) (packets []net.PacketConn, streams []net.Listener, err error) {
+	for range evasions {
+		packets, streams, err = listen(ctx, at, n)
+		if at.Port() != 0 || !errors.Is(err, syscall.EADDRINUSE) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("listen for names: %w", err)
+	}
+	return packets, streams, nil
+}
+
+func listen(ctx context.Context, at netip.AddrPort, n int) (packets []net.PacketConn, streams []net.Listener, err error) {
 	defer func() {
 		if err != nil {
 			for _, c := range packets {
 				_ = c.Close()
 			}
-			packets, streams = nil, nil
 		}
 	}()
 	cfg := net.ListenConfig{Control: reuse}
 	for range n {
 		c, err := cfg.ListenPacket(ctx, "udp", at.String())
 		if err != nil {
-			return packets, nil, fmt.Errorf("listen for names: %w", err)
+			return packets, nil, err
 		}
 		packets = append(packets, c)
 		at = netip.AddrPortFrom(at.Addr(), c.LocalAddr().(*net.UDPAddr).AddrPort().Port())
@@ -36,7 +52,7 @@ func Listen(ctx context.Context, at netip.AddrPort, n int) (packets []net.Packet
 	plain := net.ListenConfig{}
 	l, err := plain.Listen(ctx, "tcp", at.String())
 	if err != nil {
-		return packets, nil, fmt.Errorf("listen for names: %w", err)
+		return packets, nil, err
 	}
 	return packets, []net.Listener{l}, nil
 }

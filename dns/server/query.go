@@ -17,6 +17,7 @@ const (
 	rcodeNXDomain = 3
 	rcodeNotImpl  = 4
 	rcodeRefused  = 5
+	rcodeBadVers  = 16 // the upper bits go into the OPT record
 )
 
 // query is a query's parts. It points into the message.
@@ -68,8 +69,8 @@ func (q *query) parse(msg []byte) (f fate, code byte) {
 	q.qtype, q.qclass = count(end), count(end+2)
 	end += 4
 	q.question = msg[headerLen:end]
-	if !q.readExtra(msg[end:], int(count(10))) {
-		return fateFail, rcodeFormErr
+	if code := q.readExtra(msg[end:], int(count(10))); code != 0 {
+		return fateFail, code
 	}
 	return fateAnswer, 0
 }
@@ -108,29 +109,33 @@ func (q *query) readName(msg []byte) (end int, ok bool) {
 	return at, true
 }
 
-// readExtra looks for the OPT record (RFC 6891); others are skipped.
-func (q *query) readExtra(rest []byte, count int) bool {
+// readExtra looks for the OPT record (RFC 6891); others are skipped. code is not
+// 0 if the query cannot be answered.
+func (q *query) readExtra(rest []byte, count int) (code byte) {
 	for ; count > 0; count-- {
 		if len(rest) < 11 {
-			return false
+			return rcodeFormErr
 		}
 		if rest[0] != 0 {
-			return true // signatures and the like: nobody here has use for them, nor for what follows
+			return code // signatures and the like: nobody here has use for them, nor for what follows
 		}
 		l := int(binary.BigEndian.Uint16(rest[9:]))
 		if len(rest) < 11+l {
-			return false
+			return rcodeFormErr
 		}
 		if binary.BigEndian.Uint16(rest[1:]) == typeOPT {
 			if q.edns {
-				return false // only one (RFC 6891, 6.1.1)
+				return rcodeFormErr // only one (RFC 6891, 6.1.1)
 			}
 			q.edns, q.do = true, rest[7]&0x80 != 0
 			q.size = min(max(int(binary.BigEndian.Uint16(rest[3:])), maxUDP), capUDP)
+			if rest[6] != 0 {
+				code = rcodeBadVers // ours is version 0 (RFC 6891, 6.1.3)
+			}
 		}
 		rest = rest[11+l:]
 	}
-	return true
+	return code
 }
 
 // replyHead begins an answer: header and question. code is not 0 for errors,
@@ -138,7 +143,7 @@ func (q *query) readExtra(rest []byte, count int) bool {
 func (q *query) replyHead(out []byte, code byte) []byte {
 	out = append(out[:0], q.head[:]...)
 	out[2] = 0x80 | q.head[2]&0x79 // an answer; opcode and "recursion desired" as they came
-	out[3] = 0x80 | code           // recursion available
+	out[3] = 0x80 | code&0x0f      // recursion available
 	if code == 0 {
 		out[2] |= 0x04 // authoritative
 	}
@@ -153,22 +158,23 @@ func (q *query) replyHead(out []byte, code byte) []byte {
 // optLen is the size of appendOPT's record.
 const optLen = 11
 
-// appendOPT ends an answer to a query that had an OPT record.
-func (q *query) appendOPT(out []byte) []byte {
+// appendOPT ends an answer to a query that had an OPT record, which has the
+// upper bits of the code.
+func (q *query) appendOPT(out []byte, code byte) []byte {
 	if !q.edns || q.question == nil {
 		return out
 	}
-	out[11]++
+	binary.BigEndian.PutUint16(out[10:], binary.BigEndian.Uint16(out[10:])+1)
 	var do byte
 	if q.do {
 		do = 0x80
 	}
-	return append(out, 0, 0, typeOPT, ownUDP>>8, ownUDP&0xff, 0, 0, do, 0, 0, 0)
+	return append(out, 0, 0, typeOPT, ownUDP>>8, ownUDP&0xff, code>>4, 0, do, 0, 0, 0)
 }
 
 // fail is an answer that says only why there is none.
 func (q *query) fail(out []byte, code byte) []byte {
-	return q.appendOPT(q.replyHead(out, code))
+	return q.appendOPT(q.replyHead(out, code), code)
 }
 
 // addresses answers with as many addresses as fit in limit bytes, in the order
@@ -196,5 +202,5 @@ func (q *query) addresses(out, addrs []byte, ttl uint32, limit int, order []uint
 			byte(ttl>>24), byte(ttl>>16), byte(ttl>>8), byte(ttl), 0, byte(width))
 		out = append(out, addrs[int(i)*width:int(i+1)*width]...)
 	}
-	return q.appendOPT(out)
+	return q.appendOPT(out, 0)
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"math/rand/v2"
 	"net"
 
 	mdns "github.com/miekg/dns"
@@ -8,7 +9,7 @@ import (
 	"weave/dns"
 )
 
-// rare answers for pointers and services.
+// rare answers for pointers and services, which come in a random order.
 func (s *Server) rare(q *query, out []byte, a dns.Answer, limit int) []byte {
 	var m mdns.Msg
 	if err := m.Unpack(q.replyHead(out, 0)); err != nil {
@@ -22,6 +23,7 @@ func (s *Server) rare(q *query, out []byte, a dns.Answer, limit int) []byte {
 	if a.Pointer != "" {
 		m.Answer = append(m.Answer, &mdns.PTR{Hdr: head(dns.TypePTR, name), Ptr: a.Pointer + "."})
 	}
+	rand.Shuffle(len(a.Targets), func(i, j int) { a.Targets[i], a.Targets[j] = a.Targets[j], a.Targets[i] })
 	told := map[string]bool{}
 	for _, t := range a.Targets {
 		target := t.Name + "."

@@ -27,27 +27,26 @@ type Config struct {
 
 // Limits.
 const (
-	maxForwards   = 1024 // queries at upstream servers at a time
-	maxStreams    = 512  // TCP connections
-	streamIdle    = 10 * time.Second
-	streamQueries = 32   // of one connection at upstream servers at a time
-	maxAddresses  = 4096 // of one name in an answer; a message cannot hold more
-	readErrors    = 100 * time.Millisecond
+	maxStreams   = 512 // TCP connections
+	streamIdle   = 10 * time.Second
+	maxAddresses = 4096 // of one name in an answer; a message cannot hold more
+	readErrors   = 100 * time.Millisecond
 )
 
 // Server answers queries.
 type Server struct {
 	cfg      Config
 	ttl      uint32 // seconds
-	cache    *cache
-	limit    *limiter
-	forwards chan struct{}
+	cache    cache
+	limit    limiter
+	waiting  places
+	flights  flights
 	streams  atomic.Int64
 	counters counters
 }
 
 type counters struct {
-	queries, failed, dropped, limited, forwarded, cached atomic.Uint64
+	queries, failed, dropped, limited, foreign, cached, joined, refused atomic.Uint64
 }
 
 // Stats counts queries since the start.
@@ -56,8 +55,10 @@ type Stats struct {
 	Malformed uint64 // answered with an error
 	Dropped   uint64 // no queries, or nobody had time for them
 	Limited   uint64 // of clients that ask too much
-	Forwarded uint64
-	Cached    uint64 // of those, answered from the cache
+	Foreign   uint64 // of Queries, those for names that are not ours
+	Cached    uint64 // of Foreign, answered from the cache
+	Joined    uint64 // of Foreign, answered together with the same question of others
+	Refused   uint64 // of Foreign; they count as limited or dropped, too
 }
 
 // New makes a Server; it does nothing until Run.
@@ -65,19 +66,18 @@ func New(cfg Config) *Server {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{
-		cfg: cfg, ttl: uint32(cfg.TTL / time.Second), cache: newCache(), limit: newLimiter(),
-		forwards: make(chan struct{}, maxForwards),
-	}
+	return &Server{cfg: cfg, ttl: uint32(cfg.TTL / time.Second)}
 }
 
-// Stats returns what was counted.
+// Stats returns what was counted. Parts are read before what they are part of,
+// so that they are never more.
 func (s *Server) Stats() Stats {
 	c := &s.counters
-	return Stats{
-		Queries: c.queries.Load(), Malformed: c.failed.Load(), Dropped: c.dropped.Load(),
-		Limited: c.limited.Load(), Forwarded: c.forwarded.Load(), Cached: c.cached.Load(),
-	}
+	st := Stats{Cached: c.cached.Load(), Joined: c.joined.Load(), Refused: c.refused.Load()}
+	st.Foreign = c.foreign.Load()
+	st.Queries = c.queries.Load()
+	st.Malformed, st.Dropped, st.Limited = c.failed.Load(), c.dropped.Load(), c.limited.Load()
+	return st
 }
 
 // Run serves the sockets until ctx ends, and closes them.
@@ -115,7 +115,8 @@ type worker struct {
 }
 
 // respond answers one message with limit bytes at most, or as many as the client
-// takes over UDP with limit 0. A query for others is the caller's to forward.
+// takes over UDP with limit 0. A query for others that the cache has no answer to
+// is the caller's to forward.
 func (w *worker) respond(msg []byte, limit int) (out []byte, forward bool) {
 	f, code := w.q.parse(msg)
 	switch f {
@@ -139,16 +140,30 @@ func (w *worker) respond(msg []byte, limit int) (out []byte, forward bool) {
 	a := w.s.cfg.Index.Resolve(w.s.cfg.Domain, w.q.name, w.q.qtype)
 	switch {
 	case a.Verdict == dns.Forward:
-		return nil, true
+		return w.cached(limit)
 	case a.Verdict == dns.Unknown:
 		w.out = w.q.fail(w.out, rcodeNXDomain)
 	case a.Verdict == dns.Nothing:
-		w.out = w.q.appendOPT(w.q.replyHead(w.out, 0))
+		w.out = w.q.appendOPT(w.q.replyHead(w.out, 0), 0)
 	case len(a.Addrs) > 0:
 		w.out = w.q.addresses(w.out, a.Addrs, w.s.ttl, limit, w.shuffle(a.Addrs))
 	default:
 		w.out = w.s.rare(&w.q, w.out, a, limit)
 	}
+	return w.out, false
+}
+
+// cached answers from the cache, which takes none of the places of those who
+// wait for others: what is known is told however slow the others are.
+func (w *worker) cached(limit int) (out []byte, forward bool) {
+	w.s.counters.foreign.Add(1)
+	now := time.Now()
+	f := w.s.cache.get(w.q.key(), now)
+	if f == nil {
+		return nil, true
+	}
+	w.s.counters.cached.Add(1)
+	w.out = f.reply(&w.q, w.out, now, limit)
 	return w.out, false
 }
 
@@ -202,7 +217,7 @@ func (s *Server) servePackets(ctx context.Context, g *errgroup.Group, c net.Pack
 		}
 		msg, size, back := append([]byte(nil), buf[:n]...), w.q.size, from.keep()
 		g.Go(func() error {
-			defer func() { <-s.forwards }()
+			defer s.waiting.give(back.ip())
 			if reply := s.forward(ctx, msg, size); reply != nil {
 				p.write(reply, back)
 			}
@@ -211,20 +226,20 @@ func (s *Server) servePackets(ctx context.Context, g *errgroup.Group, c net.Pack
 	}
 }
 
-// admit reserves a place among the forwarded queries; forward's caller gives it
-// back.
+// admit reserves a place among the queries that wait for others; the caller
+// gives it back.
 func (s *Server) admit(from netip.Addr) bool {
 	if !s.limit.upstream(from) {
+		s.counters.refused.Add(1)
 		s.counters.limited.Add(1)
 		return false
 	}
-	select {
-	case s.forwards <- struct{}{}:
-		return true
-	default:
+	if !s.waiting.take(from) {
+		s.counters.refused.Add(1)
 		s.counters.dropped.Add(1)
 		return false
 	}
+	return true
 }
 
 // pause waits; false if ctx ends meanwhile.

@@ -2,8 +2,10 @@ package server
 
 import (
 	"encoding/binary"
+	"log"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -12,7 +14,15 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(perfServer) != "" {
+		if err := servePerf(); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func TestAnswers(t *testing.T) {
 	at := serve(t, Config{Index: names(0), Domain: local, TTL: time.Second})
@@ -151,5 +161,49 @@ func TestBesideAnotherServer(t *testing.T) {
 	port := other[0].LocalAddr().(*net.UDPAddr).AddrPort().Port()
 	if _, _, err := Listen(t.Context(), netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port), 1); err == nil {
 		t.Error("TCP at a port in use: no error")
+	}
+}
+
+// Of EDNS there is version 0; who speaks a later one is told so (RFC 6891,
+// 6.1.3), with what else is known of the query.
+func TestLaterEDNS(t *testing.T) {
+	at := serve(t, Config{Index: names(0), Domain: local, TTL: time.Second})
+	for _, network := range []string{"udp", "tcp"} {
+		for _, name := range []string{"web.weave.local.", "example.com."} {
+			m := new(mdns.Msg).SetQuestion(name, mdns.TypeA)
+			m.SetEdns0(1232, true)
+			m.IsEdns0().SetVersion(1)
+			c := mdns.Client{Net: network}
+			r, _, err := c.Exchange(m, at.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := r.IsEdns0()
+			if r.Rcode != mdns.RcodeBadVers || len(r.Answer) != 0 || r.Authoritative || o == nil || o.Version() != 0 || !o.Do() || r.Question[0].Name != name {
+				t.Errorf("%s, %s: %v", network, name, r)
+			}
+		}
+	}
+}
+
+// Services are in a random order, too.
+func TestServicesAreShuffled(t *testing.T) {
+	s := New(Config{Index: services(4), Domain: local, TTL: time.Second})
+	at := run(t, s, netip.MustParseAddrPort("127.0.0.1:0"))
+	first := map[uint16]int{}
+	for range 400 {
+		r := ask(t, "udp", at, "_http._tcp.web.weave.local.", mdns.TypeSRV, 1232)
+		if len(r.Answer) != 4 {
+			t.Fatal(r)
+		}
+		first[r.Answer[0].(*mdns.SRV).Port]++
+	}
+	for port, n := range first {
+		if n < 50 || n > 150 {
+			t.Errorf("port %d came first %d times of 400 with 4 services", port, n)
+		}
+	}
+	if len(first) != 4 {
+		t.Errorf("first came only %v", first)
 	}
 }

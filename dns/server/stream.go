@@ -58,14 +58,17 @@ func (s *Server) serveStream(ctx context.Context, c net.Conn) {
 		_, err := c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(msg))), msg...))
 		return err == nil
 	}
-	slots := make(chan struct{}, streamQueries)
 	for {
 		msg, err := readFrame(c)
 		if err != nil {
 			return
 		}
+		if !s.limit.local(from) {
+			s.counters.limited.Add(1)
+			return
+		}
 		out, forward := w.respond(msg, maxMessage)
-		if !s.limit.local(from) || (out == nil && !forward) {
+		if out == nil && !forward {
 			return
 		}
 		if !forward {
@@ -78,9 +81,8 @@ func (s *Server) serveStream(ctx context.Context, c net.Conn) {
 			send(w.q.fail(w.out, rcodeRefused))
 			continue
 		}
-		slots <- struct{}{}
 		waiting.Go(func() {
-			defer func() { <-s.forwards; <-slots }()
+			defer s.waiting.give(from)
 			if reply := s.forward(ctx, msg, maxMessage); reply != nil {
 				send(reply)
 			}

@@ -3,6 +3,7 @@ package server
 import (
 	"bufio"
 	"bytes"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -12,23 +13,30 @@ import (
 )
 
 const (
-	recheck         = time.Second // how often the file is looked at, at most
+	recheck         = time.Second // how often the file and the host's addresses are looked at, at most
 	maxServers      = 8
 	defaultFallback = 5 * time.Second
 	maxResolvConf   = 64 << 10
 )
 
-// Upstreams are the other name servers.
+// Upstreams are the other name servers. The exported fields are not changed
+// once it is used.
 type Upstreams struct {
-	File     string           // such as /etc/resolv.conf; read again when it changes
-	Fixed    []netip.AddrPort // instead of the file's
-	Excluded []netip.AddrPort // never asked: ourselves
-	Fallback time.Duration    // for an answer; 0 = 5 s
+	File  string           // such as /etc/resolv.conf; read again when it changes
+	Fixed []netip.AddrPort // instead of the file's
+	// Own is where we listen, which is never asked. 0.0.0.0 stands for every
+	// IPv4 address that the host has at the time, [::] for every address.
+	Own      []netip.AddrPort
+	Fallback time.Duration // for one server to answer; 0 = 5 s
+
+	hosts func() ([]netip.Addr, error) // the host's addresses; nil = as the kernel says
 
 	mu      sync.Mutex
 	checked time.Time
 	stamp   stamp
-	list    []netip.AddrPort
+	told    []netip.AddrPort // by the file
+	local   []netip.Addr     // the host's addresses, if they matter
+	list    []netip.AddrPort // never changed, only replaced
 }
 
 // stamp tells versions of a file apart.
@@ -46,21 +54,43 @@ func (u *Upstreams) timeout() time.Duration {
 }
 
 // Servers lists them in the order in which they are asked. It may be called on
-// nil, and by anybody at any time.
+// nil, and by anybody at any time. The list is not to be changed.
 func (u *Upstreams) Servers() []netip.AddrPort {
 	if u == nil {
 		return nil
 	}
-	if len(u.Fixed) > 0 {
-		return u.without(u.Fixed)
-	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if now := time.Now(); now.Sub(u.checked) >= recheck {
+	if now := time.Now(); u.checked.IsZero() || now.Sub(u.checked) >= recheck {
 		u.checked = now
-		u.reread()
+		u.look()
 	}
 	return u.list
+}
+
+// look makes the list anew.
+func (u *Upstreams) look() {
+	all := u.Fixed
+	if len(all) == 0 {
+		u.reread()
+		all = u.told
+	}
+	if slices.ContainsFunc(u.Own, func(o netip.AddrPort) bool { return o.Addr().IsUnspecified() }) {
+		hosts := u.hosts
+		if hosts == nil {
+			hosts = hostAddrs
+		}
+		if now, err := hosts(); err == nil { // or else what was last known is as good as it gets
+			u.local = now
+		}
+	}
+	list := make([]netip.AddrPort, 0, len(all))
+	for _, at := range all {
+		if !u.ourselves(at) && len(list) < maxServers {
+			list = append(list, at)
+		}
+	}
+	u.list = list
 }
 
 // reread keeps the list while the file cannot be read.
@@ -77,17 +107,43 @@ func (u *Upstreams) reread() {
 	if err != nil || len(text) > maxResolvConf {
 		return
 	}
-	u.stamp, u.list = s, u.without(ParseResolvConf(text))
+	u.stamp, u.told = s, ParseResolvConf(text)
 }
 
-func (u *Upstreams) without(list []netip.AddrPort) []netip.AddrPort {
-	out := make([]netip.AddrPort, 0, len(list))
-	for _, at := range list {
-		if !slices.Contains(u.Excluded, at) && len(out) < maxServers {
-			out = append(out, at)
+// ourselves tells whether a query sent there would come back to us.
+func (u *Upstreams) ourselves(at netip.AddrPort) bool {
+	a := plain(at.Addr())
+	for _, own := range u.Own {
+		o := plain(own.Addr())
+		switch {
+		case own.Port() != at.Port():
+		case o == a, a.IsUnspecified(): // a packet to no address goes to the host itself
+			return true
+		case o.IsUnspecified() && (o.Is6() || a.Is4()) && (a.IsLoopback() || slices.Contains(u.local, a)):
+			return true
 		}
 	}
-	return out
+	return false
+}
+
+// plain is an address without a zone, and IPv4 if it is that in disguise.
+func plain(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
+
+// hostAddrs are the addresses of the host's interfaces.
+func hostAddrs() ([]netip.Addr, error) {
+	found, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, err
+	}
+	var out []netip.Addr
+	for _, f := range found {
+		if n, ok := f.(*net.IPNet); ok {
+			if a, ok := netip.AddrFromSlice(n.IP); ok {
+				out = append(out, plain(a))
+			}
+		}
+	}
+	return out, nil
 }
 
 // ParseResolvConf reads the name servers of a resolv.conf(5); what it does not

@@ -25,17 +25,27 @@ func parseAttach(form url.Values) (AttachRequest, error) {
 	}
 	req.Names = form["name"]
 	req.WithoutDNS = form.Get("without-dns") == "true"
-	for _, text := range form["addr"] {
+	req.RewriteHosts = form.Get("rewrite-hosts") == "true"
+	req.AddHosts = form["add-host"]
+	var err error
+	req.Addresses, err = ParseAddresses(form["addr"])
+	return req, err
+}
+
+// ParseAddresses reads address arguments; none of them mean one of the default subnet.
+func ParseAddresses(texts []string) ([]AddressSpec, error) {
+	var out []AddressSpec
+	for _, text := range texts {
 		spec, err := parseAddr(text)
 		if err != nil {
-			return req, err
+			return nil, err
 		}
-		req.Addresses = append(req.Addresses, spec)
+		out = append(out, spec)
 	}
-	if len(req.Addresses) == 0 {
-		req.Addresses = []AddressSpec{{Allocate: true}}
+	if len(out) == 0 {
+		out = []AddressSpec{{Allocate: true}}
 	}
-	return req, nil
+	return out, nil
 }
 
 // parseAddr reads one address argument: [ip:]ADDRESS/LENGTH, net:SUBNET or net:default.

@@ -51,18 +51,23 @@ type Backends struct {
 	Holders   Holders
 	Space     Space
 	Names     Names
+	Hooks     Hooks
+	Proxies   Proxies
 	Metrics   http.Handler // GET /metrics
 }
 
 // AttachRequest names a network namespace and addresses for it.
 type AttachRequest struct {
-	// Target is an absolute path to a network namespace, a name under /run/netns, or a pid in the daemon's pid
+	// Target is an absolute path to a network namespace, a container of an engine by name or id (with the engine's
+	// name and a colon before it where that is not clear), a name under /run/netns, or a pid in the daemon's pid
 	// namespace.
 	Target           string
 	Addresses        []AddressSpec // at least one
 	NoMulticastRoute bool
 	Names            []string // to register; without any the container's own is
 	WithoutDNS       bool     // register none
+	RewriteHosts     bool     // of a container: write its /etc/hosts
+	AddHosts         []string // NAME:ADDRESS, for the same file
 }
 
 // AddressSpec is one address as users ask for it.

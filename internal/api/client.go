@@ -1,7 +1,9 @@
 package api
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -165,6 +167,27 @@ func (c *Client) Waiting(ctx context.Context) (string, error) {
 func (c *Client) Reset(ctx context.Context) error {
 	_, err := c.post(ctx, "/reset", nil)
 	return err
+}
+
+// Hook tells the daemon what an OCI hook was told.
+func (c *Client) Hook(ctx context.Context, hook HookRequest) (reply HookReply, err error) {
+	body, err := json.Marshal(hook)
+	if err != nil {
+		return reply, fmt.Errorf("api: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://weave/hook", bytes.NewReader(body))
+	if err != nil {
+		return reply, fmt.Errorf("api: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	text, err := c.send(req)
+	if err != nil {
+		return reply, err
+	}
+	if err := json.Unmarshal([]byte(text), &reply); err != nil {
+		return reply, fmt.Errorf("api: read the daemon's answer: %w", err)
+	}
+	return reply, nil
 }
 
 func (c *Client) post(ctx context.Context, path string, form url.Values) (string, error) {

@@ -166,7 +166,9 @@ func renderNames(line func(label, value string), d *DNS) {
 	line("Upstream", list(d.Upstream))
 	line("TTL", fmt.Sprint(d.TTL))
 	line("Entries", fmt.Sprint(alive))
-	line("Address", d.Address)
+	if d.Address != "" {
+		line("Address", d.Address)
+	}
 }
 
 // RenderNames makes the text of `weave status dns`: one line per entry, by name, without the domain.

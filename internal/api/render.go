@@ -46,6 +46,14 @@ func RenderStatus(r Report) string {
 		b.WriteByte('\n')
 		renderNames(line, r.DNS)
 	}
+	if r.Proxy != nil {
+		b.WriteByte('\n')
+		renderProxy(line, r.Proxy)
+	}
+	if r.Runtime != nil {
+		b.WriteByte('\n')
+		renderRuntime(line, r.Runtime)
+	}
 	return b.String()
 }
 

@@ -75,6 +75,8 @@ func (s *Server) writeRoutes() *http.ServeMux {
 	}
 	s.addSpaceRoutes(mux)
 	s.addNameRoutes(mux)
+	s.addHookRoutes(mux)
+	s.addProxyRoutes(mux)
 	return mux
 }
 

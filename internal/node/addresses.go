@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -21,59 +20,54 @@ const reapInterval = 5 * time.Second
 // Attach implements api.Attacher: addresses are allocated or claimed first, so
 // that nobody else waits meanwhile, and given back if the rest fails.
 func (n *node) Attach(ctx context.Context, req api.AttachRequest) (api.AttachReply, error) {
-	t, err := n.host.Resolve(req.Target)
-	if err != nil {
-		return api.AttachReply{}, userError(err)
-	}
 	if err := n.checkNames(req); err != nil {
 		return api.AttachReply{}, err
 	}
-	got, fresh, err := n.take(ctx, t.ID.String(), req.Addresses)
+	for _, extra := range req.AddHosts {
+		if err := runtime.CheckHost(extra); err != nil {
+			return api.AttachReply{}, api.BadRequest(err.Error())
+		}
+	}
+	p, err := n.locate(ctx, req.Target)
 	if err == nil {
-		err = n.attachments.attach(ctx, placing{target: req.Target, addresses: n.dual(got), noMulticastRoute: req.NoMulticastRoute})
+		err = p.notRunning()
 	}
 	if err != nil {
-		n.giveBack(ctx, t.ID.String(), fresh)
+		return api.AttachReply{}, userError(err)
+	}
+	if p.container != nil {
+		release, err := n.containers.hold(ctx, p.container.ID)
+		if err != nil {
+			return api.AttachReply{}, err
+		}
+		defer release()
+	}
+	r := n.recordFor(p, req)
+	if _, err := n.join(ctx, p, &r); err != nil {
 		return api.AttachReply{}, err
 	}
-	if err := n.nameAttached(ctx, req, t.ID.String(), n.dual(got)); err != nil {
-		return api.AttachReply{}, err
-	}
-	return api.AttachReply{Addresses: got}, nil
+	return api.AttachReply{Addresses: r.given(req.Addresses)}, nil
 }
 
-// take gets the addresses asked for. fresh are those that the ident did not have
-// before.
-func (n *node) take(ctx context.Context, ident string, specs []api.AddressSpec) (got, fresh []netip.Prefix, err error) {
-	if n.ipam == nil {
-		for _, s := range specs {
-			if s.Allocate {
-				return nil, nil, api.BadRequest(api.NoAllocation)
-			}
-			got = append(got, s.Prefix)
+// recordFor is what a place has, with what a request adds to it.
+func (n *node) recordFor(p place, req api.AttachRequest) record {
+	r := record{NoMulticastRoute: req.NoMulticastRoute}
+	names := req.Names
+	if p.container != nil {
+		if was, ok := n.containers.recall(p.container.ID); ok {
+			r = was
 		}
-		return got, nil, nil
+		r.Engine = p.container.Engine
+		if len(names) == 0 && !req.WithoutDNS && qualified(*p.container) != "" {
+			names = []string{qualified(*p.container)}
+		}
+		r.RewriteHosts = r.RewriteHosts || req.RewriteHosts || len(req.AddHosts) > 0
+		r.ExtraHosts = append(r.ExtraHosts, req.AddHosts...)
+	} else if len(names) == 0 && !req.WithoutDNS {
+		names = n.ownName(req.Target)
 	}
-	had, err := n.ipam.Lookup(ctx, ident, netip.Prefix{})
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, s := range specs {
-		p := s.Prefix
-		if s.Allocate {
-			p, err = n.ipam.allocate(ctx, ident, s.Prefix, true)
-		} else {
-			err = n.claim(ctx, ident, s.Prefix)
-		}
-		if err != nil {
-			return nil, fresh, err
-		}
-		if !slices.ContainsFunc(had, func(h netip.Prefix) bool { return h.Addr() == p.Addr() }) {
-			fresh = append(fresh, p)
-		}
-		got = append(got, p)
-	}
-	return got, fresh, nil
+	r.ask(req.Addresses, names)
+	return r
 }
 
 // claim takes an address that the user chose. A namespace that has just gone may
@@ -116,17 +110,46 @@ func (n *node) dual(list []netip.Prefix) []netip.Prefix {
 
 // Detach implements api.Attacher. It never allocates, and waits for nobody.
 func (n *node) Detach(ctx context.Context, req api.AttachRequest) (api.AttachReply, error) {
-	ident, err := n.attachments.ident(req.Target)
+	p, err := n.locate(ctx, req.Target)
+	if errors.Is(err, netlink.ErrNoTarget) {
+		// A namespace that has gone is found by the name it was attached by.
+		p.ident, err = n.attachments.identNamed(req.Target), nil
+		p.nameIdent = p.ident
+	}
 	if err != nil {
 		return api.AttachReply{}, userError(err)
 	}
+	if p.container != nil {
+		release, err := n.containers.hold(ctx, p.container.ID)
+		if err != nil {
+			return api.AttachReply{}, err
+		}
+		defer release()
+	}
+	list, err := n.heldOf(ctx, p.ident, req.Addresses)
+	if err != nil {
+		return api.AttachReply{}, err
+	}
+	if err := n.attachments.detach(ctx, p, n.dual(list)); err != nil {
+		return api.AttachReply{}, err
+	}
+	if err := n.leaveContainer(p.container, list); err != nil {
+		return api.AttachReply{}, err
+	}
+	n.nameless(ctx, p.nameIdent, n.dual(list))
+	n.giveBack(ctx, p.ident, list)
+	return api.AttachReply{Addresses: list}, nil
+}
+
+// heldOf finds the addresses that a detach means.
+func (n *node) heldOf(ctx context.Context, ident string, specs []api.AddressSpec) ([]netip.Prefix, error) {
 	var list []netip.Prefix
-	for _, s := range req.Addresses {
+	for _, s := range specs {
 		switch {
 		case !s.Allocate:
 			list = append(list, s.Prefix)
 		case n.ipam == nil:
-			return api.AttachReply{}, api.BadRequest(api.NoAllocation)
+			return nil, api.BadRequest(api.NoAllocation)
 		default:
 			subnet := s.Prefix
 			if !subnet.IsValid() {
@@ -134,58 +157,49 @@ func (n *node) Detach(ctx context.Context, req api.AttachRequest) (api.AttachRep
 			}
 			held, err := n.ipam.Lookup(ctx, ident, subnet)
 			if err != nil {
-				return api.AttachReply{}, err
+				return nil, err
 			}
 			list = append(list, held...)
 		}
 	}
-	if err := n.attachments.detach(ctx, placing{target: req.Target, addresses: n.dual(list)}); err != nil {
-		return api.AttachReply{}, err
-	}
-	n.nameless(ctx, ident, n.dual(list))
-	n.giveBack(ctx, ident, list)
-	return api.AttachReply{Addresses: list}, nil
+	return list, nil
 }
 
-// ident is what a target's addresses are held under. A namespace that has gone
-// is found by the name it was attached by; one nobody knows is "".
-func (a *attachments) ident(target string) (string, error) {
-	t, err := a.host.Resolve(target)
-	if err == nil {
-		return t.ID.String(), nil
-	}
-	if !errors.Is(err, netlink.ErrNoTarget) {
-		return "", err
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for id, at := range a.list {
-		if at.Target.Text == target {
-			return id.String(), nil
-		}
-	}
-	return "", nil
-}
-
-// lost forgets the attachments of namespaces that have gone, and names them.
+// lost forgets the attachments of namespaces that have gone, and names their
+// idents, unless another namespace has that ident by now: the container has
+// started again.
 func (a *attachments) lost() ([]string, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var out []string
+	var gone []string
 	for id, at := range a.list {
-		if _, err := net.InterfaceByName(runtime.HostVeth(id)); err == nil {
-			continue // it goes with the namespace
-		}
-		if _, err := a.host.Inspect(at.Target); !errors.Is(err, netlink.ErrNoTarget) {
+		if a.host.Lives(at.Target) {
 			continue
 		}
-		a.log.Info("a container is gone", "target", at.Target.Text)
+		a.log.Info("a container is gone", "target", at.Target.Text, "ident", ident(at))
 		if err := a.forget(id); err != nil {
-			return out, err
+			return nil, err
 		}
-		out = append(out, id.String())
+		gone = append(gone, ident(at))
 	}
-	return out, nil
+	return slices.DeleteFunc(gone, a.holds), nil
+}
+
+// holds tells that a namespace has this ident.
+func (a *attachments) holds(want string) bool {
+	for _, at := range a.list {
+		if ident(at) == want {
+			return true
+		}
+	}
+	return false
+}
+
+// has is holds for everybody.
+func (a *attachments) has(want string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.holds(want)
 }
 
 // reap tells the allocator of namespaces that have gone; it tells whether there
@@ -193,17 +207,45 @@ func (a *attachments) lost() ([]string, error) {
 func (n *node) reap(ctx context.Context) (bool, error) {
 	gone, err := n.attachments.lost()
 	for _, ident := range gone {
-		n.nameless(ctx, ident, nil)
-		if n.ipam == nil {
-			continue
-		}
-		select {
-		case n.ipam.in <- ipamCall{in: ipam.Died{Ident: ident}}:
-		case <-ctx.Done():
-			return true, ctx.Err()
+		if err := n.bury(ctx, ident); err != nil {
+			return true, err
 		}
 	}
 	return len(gone) > 0, err
+}
+
+// bury takes its names from an ident whose namespace is gone, and its addresses
+// after a while.
+func (n *node) bury(ctx context.Context, ident string) error {
+	n.nameless(ctx, ident, nil)
+	if n.ipam == nil {
+		return nil
+	}
+	select {
+	case n.ipam.in <- ipamCall{in: ipam.Died{Ident: ident}}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// supplanted forgets an attachment of another ident if the namespace has no
+// interface of ours: the kernel gives the number of a namespace that has gone to
+// a new one. It returns the ident that lost its namespace by that, "" if none did.
+func (a *attachments) supplanted(t runtime.Target, want string) (string, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	at, ok := a.list[t.ID]
+	if !ok || ident(at) == want {
+		return "", nil
+	}
+	if _, _, present, err := a.host.Interface(t); err != nil || present {
+		return "", err
+	}
+	if err := a.forget(t.ID); err != nil || a.holds(ident(at)) {
+		return "", err
+	}
+	return ident(at), nil
 }
 
 // watchContainers notices when namespaces go.
@@ -246,8 +288,12 @@ func (n *node) adopt(ctx context.Context) error {
 	}
 	for _, h := range all {
 		if h.Container && !alive[h.Ident] {
+			in := ipam.Input(ipam.Gone{Ident: h.Ident})
+			if _, ok := n.containers.recall(h.Ident); ok {
+				in = ipam.Died{Ident: h.Ident} // it may run again already
+			}
 			select {
-			case n.ipam.in <- ipamCall{in: ipam.Gone{Ident: h.Ident}}:
+			case n.ipam.in <- ipamCall{in: in}:
 			case <-ctx.Done():
 				return ctx.Err()
 			}
@@ -261,8 +307,8 @@ func (a *attachments) held() map[string][]netip.Prefix {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	out := map[string][]netip.Prefix{}
-	for id, at := range a.list {
-		out[id.String()] = slices.Clone(at.Addresses)
+	for _, at := range a.list {
+		out[ident(at)] = slices.Clone(at.Addresses)
 	}
 	return out
 }

@@ -7,12 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
+	goruntime "runtime"
 	"slices"
 	"strings"
 	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"weave/internal/api"
 	"weave/internal/store"
@@ -23,7 +27,7 @@ import (
 // attachments remembers what is attached and makes the kernel agree. One
 // change runs at a time.
 type attachments struct {
-	host  *netlink.Host
+	host  wiring
 	store *store.Store
 	log   *slog.Logger
 	boot  string // the kernel's boot id: namespaces end with it
@@ -32,7 +36,7 @@ type attachments struct {
 	list map[runtime.Identity]runtime.Attachment
 }
 
-func newAttachments(h *netlink.Host, st *store.Store, log *slog.Logger) *attachments {
+func newAttachments(h wiring, st *store.Store, log *slog.Logger) *attachments {
 	return &attachments{
 		host: h, store: st, log: log.With("part", "attach"), boot: bootID(),
 		list: map[runtime.Identity]runtime.Attachment{},
@@ -103,26 +107,64 @@ func attachmentKey(id runtime.Identity) string {
 	return fmt.Sprintf("%s%d-%d", attachmentPrefix, id.Dev, id.Inode)
 }
 
-// placing is what a namespace is to get, or to lose.
+// ident is what an attachment's addresses are held under: an engine's id of the
+// container, or the namespace's identity.
+func ident(at runtime.Attachment) string {
+	if isEngineID(at.ID) {
+		return at.ID
+	}
+	return at.Target.ID.String()
+}
+
+func isEngineID(id string) bool {
+	return len(id) == 64 && strings.Trim(id, "0123456789abcdef") == ""
+}
+
+// identOf is the ident of a namespace: the one it is attached under, or what a
+// plain namespace has.
+func (a *attachments) identOf(id runtime.Identity) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if at, ok := a.list[id]; ok {
+		return ident(at)
+	}
+	return id.String()
+}
+
+// identNamed is the ident of what was attached by that name; "" if nothing was.
+func (a *attachments) identNamed(text string) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, at := range a.list {
+		if at.Target.Text == text {
+			return ident(at)
+		}
+	}
+	return ""
+}
+
+// placing is what a namespace is to get.
 type placing struct {
-	target           string
+	target           runtime.Target // resolved
+	ident            string
+	mac              runtime.MAC // of a new interface
 	addresses        []netip.Prefix
 	noMulticastRoute bool
 }
 
-// attach adds addresses to a namespace, and the interface where it has none.
+// attach adds addresses to a namespace, and the interface where it has none. An
+// older namespace with the same ident is forgotten: the container has a new one.
 func (a *attachments) attach(ctx context.Context, p placing) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	t, err := a.host.Resolve(p.target)
-	if err != nil {
-		return userError(err)
-	}
-	at, known := a.list[t.ID]
+	at, known := a.list[p.target.ID]
 	if !known {
-		at = runtime.Attachment{ID: p.target, MAC: newMAC()}
+		at = runtime.Attachment{ID: p.target.Text, MAC: p.mac}
+		if isEngineID(p.ident) {
+			at.ID = p.ident
+		}
 	}
-	at.Target = t
+	at.Target = p.target
 	at.Addresses = runtime.Add(at.Addresses, p.addresses)
 	at.MulticastRoute = at.MulticastRoute || !p.noMulticastRoute
 	warnings, err := a.host.Attach(ctx, at)
@@ -130,76 +172,78 @@ func (a *attachments) attach(ctx context.Context, p placing) error {
 		return userError(err)
 	}
 	for _, w := range warnings {
-		a.log.Warn(w, "target", p.target)
+		a.log.Warn(w, "target", p.target.Text)
+	}
+	for id, other := range a.list {
+		if id != p.target.ID && ident(other) == ident(at) {
+			if err := a.forget(id); err != nil {
+				return err
+			}
+		}
 	}
 	return a.save(at)
 }
 
 // detach removes addresses, and with the last one the interface. What is not
 // there needs no removing.
-func (a *attachments) detach(ctx context.Context, p placing) error {
+func (a *attachments) detach(ctx context.Context, p place, addresses []netip.Prefix) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	t, err := a.host.Resolve(p.target)
-	if errors.Is(err, netlink.ErrNoTarget) {
-		return a.forgetNamed(p.target)
+	if p.target.ID.IsZero() {
+		return a.forgetIdent(p.ident)
 	}
-	if err != nil {
-		return userError(err)
-	}
-	if len(p.addresses) == 0 { // to the host that would mean all of them
+	if len(addresses) == 0 { // to the host that would mean all of them
 		return nil
 	}
-	if err := a.host.Detach(ctx, t, p.addresses); err != nil {
+	if err := a.host.Detach(ctx, p.target, addresses); err != nil {
 		return userError(err)
 	}
-	at, known := a.list[t.ID]
+	at, known := a.list[p.target.ID]
 	if !known {
 		return nil
 	}
-	if at.Addresses = runtime.Remove(at.Addresses, p.addresses); len(at.Addresses) == 0 {
-		return a.forget(t.ID)
+	if at.Addresses = runtime.Remove(at.Addresses, addresses); len(at.Addresses) == 0 {
+		return a.forget(p.target.ID)
 	}
 	return a.save(at)
 }
 
-// forgetNamed forgets a namespace that is gone by the name it was attached by.
-func (a *attachments) forgetNamed(target string) error {
+// forgetIdent forgets a namespace that is gone.
+func (a *attachments) forgetIdent(want string) error {
 	for id, at := range a.list {
-		if at.Target.Text == target {
+		if want != "" && ident(at) == want {
 			return a.forget(id)
 		}
 	}
 	return nil
 }
 
-// containers lists what the kernel shows of the named namespaces, or of all
-// that are attached.
-func (a *attachments) containers(names []string) ([]api.Container, error) {
+// containers lists what the kernel shows of all that is attached.
+func (a *attachments) containers() []api.Container {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	var out []api.Container
-	if len(names) > 0 {
-		for _, name := range names {
-			if t, err := a.host.Resolve(name); err == nil {
-				out = a.inspect(out, name, t)
-			}
-		}
-		return out, nil
+	list := slices.Collect(maps.Values(a.list))
+	a.mu.Unlock()
+	slices.SortFunc(list, func(x, y runtime.Attachment) int { return strings.Compare(x.ID, y.ID) })
+	all := make([][]api.Container, len(list))
+	var g errgroup.Group
+	g.SetLimit(goruntime.NumCPU())
+	for i, at := range list {
+		g.Go(func() error {
+			all[i] = a.container(nil, at.ID, at.Target)
+			return nil
+		})
 	}
-	for _, at := range a.list {
-		out = a.inspect(out, at.ID, at.Target)
-	}
-	slices.SortFunc(out, func(x, y api.Container) int { return strings.Compare(x.ID, y.ID) })
-	return out, nil
+	_ = g.Wait() // none fails
+	return slices.Concat(all...)
 }
 
-func (a *attachments) inspect(out []api.Container, id string, t runtime.Target) []api.Container {
-	seen, err := a.host.Inspect(t)
-	if err != nil || !seen.Present {
+// container adds what the kernel shows of one.
+func (a *attachments) container(out []api.Container, name string, t runtime.Target) []api.Container {
+	mac, addresses, present, err := a.host.Interface(t)
+	if err != nil || !present {
 		return out
 	}
-	return append(out, api.Container{ID: id, MAC: net.HardwareAddr(seen.MAC[:]), Addresses: seen.Addresses})
+	return append(out, api.Container{ID: name, MAC: net.HardwareAddr(mac[:]), Addresses: addresses})
 }
 
 // userError gives what the user did wrong its own status; the rest is ours.

@@ -12,12 +12,15 @@ import (
 
 // backends are what the API works with.
 func (n *node) backends() api.Backends {
-	b := api.Backends{Reporter: n, Peers: n, Attacher: n, Lifecycle: n, Secrets: n.secrets, Metrics: n.metricsHandler()}
+	b := api.Backends{Reporter: n, Peers: n, Attacher: n, Lifecycle: n, Secrets: n.secrets, Hooks: n, Metrics: n.metricsHandler()}
 	if n.ipam != nil {
 		b.Holders, b.Space = n.ipam, n.ipam
 	}
 	if n.names != nil {
 		b.Names = n
+	}
+	if n.proxy != nil {
+		b.Proxies = n
 	}
 	return b
 }
@@ -33,8 +36,17 @@ func (n *node) Forget(ctx context.Context, targets []string) error {
 }
 
 // Containers implements api.Attacher.
-func (n *node) Containers(_ context.Context, names []string) ([]api.Container, error) {
-	return n.attachments.containers(names)
+func (n *node) Containers(ctx context.Context, names []string) ([]api.Container, error) {
+	if len(names) == 0 {
+		return n.attachments.containers(), nil
+	}
+	var out []api.Container
+	for _, name := range names {
+		if p, err := n.locate(ctx, name); err == nil && !p.target.ID.IsZero() {
+			out = n.attachments.container(out, name, p.target)
+		}
+	}
+	return out, nil
 }
 
 // Stop implements api.Lifecycle.

@@ -53,6 +53,9 @@ type Config struct {
 
 	Addresses AddressConfig
 	Names     NameConfig
+	Engines   EngineConfig
+	Proxy     ProxyConfig
+	Rootless  bool // without the rights of root: see userHost
 	Paths     Paths
 	Listeners Listeners
 

@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"math/rand/v2"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -11,13 +12,6 @@ import (
 	"weave/peer/link"
 	"weave/peer/session"
 	"weave/stack"
-)
-
-// Ports of the switch. The bridge with its containers is one local port behind
-// the TAP; remote peers follow.
-const (
-	tapPort         stack.Port = 1
-	firstRemotePort stack.Port = 2
 )
 
 // remote is a peer as the data plane sees it. Fields without an atomic are set
@@ -94,7 +88,7 @@ type beat struct {
 	rtt  time.Duration
 }
 
-// tapQueue is a queue of a TAP; *tun.Queue is one.
+// tapQueue is a queue of a local port; *tun.Queue is one.
 type tapQueue interface {
 	pollable
 	TryRead(buf []byte) (int, error)
@@ -131,6 +125,15 @@ type dataplane struct {
 
 	sockets []socketPair // at least one; more share the port
 
+	locals   atomic.Pointer[localPorts]
+	localsMu sync.Mutex // held to change locals and waiters, never to read locals
+	waiters  []*waiter
+
+	eventQueues
+}
+
+// eventQueues lead from the lanes to the session loop.
+type eventQueues struct {
 	handshakes chan datagram
 	wants      chan stack.Port // peers that frames wait for
 	moves      chan moved
@@ -138,21 +141,26 @@ type dataplane struct {
 	remeasure  chan netip.AddrPort // destinations whose path MTU shrank
 	stagings   chan staged
 	streams    chan streamed
+	gone       chan stack.Port // ports on this host that went away by themselves
 }
 
 func newDataplane(sw *stack.Switch, clock *session.Clock) *dataplane {
 	dp := &dataplane{
 		sw: sw, flows: maphash.MakeSeed(), clock: clock, started: time.Now(),
-		handshakes: make(chan datagram, 1024),
-		wants:      make(chan stack.Port, 64),
-		moves:      make(chan moved, 64),
-		beats:      make(chan beat, 256),
-		remeasure:  make(chan netip.AddrPort, 64),
-		stagings:   make(chan staged, 64),
-		streams:    make(chan streamed, 256),
-		stream:     func(uint64, []byte) {},
-		floods:     newFloodTable(),
+		stream: func(uint64, []byte) {},
+		floods: newFloodTable(),
+		eventQueues: eventQueues{
+			handshakes: make(chan datagram, 1024),
+			wants:      make(chan stack.Port, 64),
+			moves:      make(chan moved, 64),
+			beats:      make(chan beat, 256),
+			remeasure:  make(chan netip.AddrPort, 64),
+			stagings:   make(chan staged, 64),
+			streams:    make(chan streamed, 256),
+			gone:       make(chan stack.Port, 64),
+		},
 	}
+	dp.locals.Store(&localPorts{})
 	dp.floodSeq.Store(rand.Uint32())
 	dp.table.Store(&table{})
 	return dp

@@ -37,7 +37,7 @@ func newSide(t *testing.T, queue tapQueue) *side {
 	t.Helper()
 	clock := session.NewClock(time.Now())
 	s := &side{dp: newDataplane(stack.NewSwitch(stack.Config{}), clock), tap: queue, reports: make(chan peer.Input, 1024)}
-	s.dp.sw.AddPort(tapPort, stack.Local)
+	s.dp.addLocal(&localPort{port: tapPort, queues: []tapQueue{queue}, vital: true})
 	sock, err := link.Listen(link.Config{
 		Network: "udp4", Bind: netip.MustParseAddrPort("127.0.0.1:0"), RecvBuffer: 4 << 20, SendBuffer: 4 << 20,
 		Log: slog.New(slog.DiscardHandler),
@@ -57,7 +57,7 @@ func newSide(t *testing.T, queue tapQueue) *side {
 		book: newPeerBook(), idle: engagedFor,
 	}
 	s.sessions.accept(nil)
-	s.up = newUplink(s.dp, queue, s.dp.sockets[0], 0)
+	s.up = newUplink(s.dp, s.dp.sockets[0], 0)
 	return s
 }
 
@@ -66,7 +66,7 @@ func (s *side) run(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	lanes, err := newLanes(s.dp, []tapQueue{s.tap}, false)
+	lanes, err := newLanes(s.dp, 1, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,7 +291,7 @@ func TestNoAllocationPerFrame(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			send := func() {
 				for _, p := range batch {
-					a.up.forward(copy(a.up.buf[wire.Headroom:], p))
+					a.up.forward(copy(a.up.buf[wire.Headroom:], p), tapPort)
 				}
 				a.up.out.flush()
 				for arrived := 0; arrived < len(batch); arrived++ {

@@ -13,12 +13,11 @@ import (
 // slot is a buffer of 64 KiB.
 const receiveSlots = 16
 
-// downlink carries datagrams from one UDP socket to the TAP: receive, open in
+// downlink carries datagrams from one UDP socket to local ports: receive, open in
 // place, join, decide, write, all in one lane.
 type downlink struct {
 	dp      *dataplane
 	recv    *link.Receiver // nil: messages come another way
-	queues  []tapQueue     // a flow keeps to one of them
 	out     *output        // answers to heartbeats
 	joiner  *wire.Joiner
 	reply   []byte // the answer being written
@@ -29,8 +28,8 @@ type downlink struct {
 	table *table
 }
 
-func newDownlink(dp *dataplane, s *link.Socket, queues []tapQueue, out *output, plain bool) *downlink {
-	d := &downlink{dp: dp, queues: queues, out: out}
+func newDownlink(dp *dataplane, s *link.Socket, out *output, plain bool) *downlink {
+	d := &downlink{dp: dp, out: out}
 	if s != nil {
 		d.recv = s.NewReceiver(receiveSlots)
 	}
@@ -218,21 +217,21 @@ func (d *downlink) Packet(source uint32, parts [][]byte) {
 		size += len(p)
 	}
 	from.received.add(size)
-	v := d.dp.sw.Decide(d.dp.stamp(), parts[0][wire.VnetLen:], from.port)
-	if v.Action == stack.Drop || (v.Action == stack.Unicast && v.Out != tapPort) {
+	frame := parts[0][wire.VnetLen:]
+	v := d.dp.sw.Decide(d.dp.stamp(), frame, from.port)
+	if v.Action == stack.Drop {
 		return
 	}
-	if err := d.queue(parts[0][wire.VnetLen:]).WriteV(parts); err != nil {
-		d.dp.counters.add(dropTap, 1)
+	ports := d.dp.locals.Load()
+	if v.Action == stack.Unicast {
+		if to := ports.of(v.Out); to != nil {
+			d.dp.write(to, frame, parts)
+		}
+		return
 	}
-}
-
-// queue chooses where a frame enters the TAP. The kernel reads answers of the
-// flow from the same queue (tun_flow_update, drivers/net/tun.c), so this spreads
-// both directions over the lanes.
-func (d *downlink) queue(frame []byte) tapQueue {
-	if len(d.queues) == 1 {
-		return d.queues[0]
+	for _, p := range v.Ports.Local() {
+		if to := ports.of(p); to != nil {
+			d.dp.write(to, frame, parts)
+		}
 	}
-	return d.queues[stack.FlowHash(d.dp.flows, frame)%uint32(len(d.queues))]
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,57 +21,94 @@ const (
 )
 
 // lane is one goroutine of the data plane. On a host of few processors one lane
-// serves the TAP and the sockets: while any has work nobody sleeps and nobody is
-// woken, which is most of what a frame costs there. Where there are processors
-// to spare, each queue of the TAP and each pair of sockets has a lane of its own.
+// serves the local ports and the sockets: while any has work nobody sleeps and
+// nobody is woken, which is most of what a frame costs there. Where there are
+// processors to spare, each queue of the TAP and each pair of sockets has a lane
+// of its own.
 type lane struct {
-	ups    []*uplink
+	dp     *dataplane
+	up     *uplink // nil: the lane serves sockets only
 	downs  []*downlink
 	spin   spin
 	waiter *waiter
+
+	index, of int // which queues it serves, see serve
+	seen      *localPorts
+	inlets    []inlet
 }
 
-// newLanes makes the lanes of a data plane for the TAP's queues; plain says that
-// the TAP takes no offloads.
-func newLanes(dp *dataplane, queues []tapQueue, plain bool) ([]*lane, error) {
+// inlet is a queue of a local port that a lane reads.
+type inlet struct {
+	port  *localPort
+	queue tapQueue
+}
+
+// newLanes makes the lanes of a data plane: as many as read queues, and more for
+// the sockets if there is not just one of each. plain says that TAPs take no
+// offloads.
+func newLanes(dp *dataplane, readers int, plain bool) ([]*lane, error) {
 	var lanes []*lane
-	for i, q := range queues {
-		up := newUplink(dp, q, dp.sockets[i%len(dp.sockets)], uint8(i))
-		lanes = append(lanes, &lane{ups: []*uplink{up}})
+	for i := range readers {
+		up := newUplink(dp, dp.sockets[i%len(dp.sockets)], uint8(i))
+		lanes = append(lanes, &lane{dp: dp, up: up, index: i, of: readers})
 	}
 	for i, pair := range dp.sockets {
 		l := lanes[0]
 		if len(lanes) > 1 || len(dp.sockets) > 1 {
-			l = &lane{}
+			l = &lane{dp: dp}
 			lanes = append(lanes, l)
 		}
 		out := newOutput(dp, pair, replyArena, uint8(numberDownlinks+i))
 		for _, s := range pair {
 			if s != nil {
-				l.downs = append(l.downs, newDownlink(dp, s, queues, out, plain))
+				l.downs = append(l.downs, newDownlink(dp, s, out, plain))
 			}
 		}
 	}
 	for _, l := range lanes {
-		if err := l.watch(); err != nil {
+		var err error
+		if l.waiter, err = newWaiter(); err != nil {
+			return nil, err
+		}
+		dp.attend(l.waiter)
+		if err := l.serve(dp.locals.Load()); err != nil {
 			return nil, err
 		}
 	}
 	return lanes, nil
 }
 
-// watch makes the lane's waiter.
+// serve makes the lane read its share of the local ports' queues.
+func (l *lane) serve(ports *localPorts) error {
+	l.seen, l.inlets = ports, l.inlets[:0]
+	if l.up != nil {
+		for _, p := range *ports {
+			if p == nil {
+				continue
+			}
+			for j, q := range p.queues {
+				if (int(p.port-tapPort)+j)%l.of == l.index {
+					l.inlets = append(l.inlets, inlet{port: p, queue: q})
+				}
+			}
+		}
+	}
+	return l.watch()
+}
+
+// watch makes the waiter wait for what the lane serves. A queue that is closed
+// already is about to be taken away.
 func (l *lane) watch() error {
-	var devices []pollable
-	for _, u := range l.ups {
-		devices = append(devices, u.queue)
+	l.waiter.clear()
+	for _, in := range l.inlets {
+		_ = l.waiter.add(in.queue)
 	}
 	for _, d := range l.downs {
-		devices = append(devices, d.recv)
+		if err := l.waiter.add(d.recv); err != nil {
+			return err
+		}
 	}
-	var err error
-	l.waiter, err = newWaiter(devices...)
-	return err
+	return nil
 }
 
 // run forwards until the lane's context ends or a device fails. Queue and
@@ -99,6 +137,11 @@ func (l *lane) run(ctx context.Context) error {
 
 // turn gives every device its turn and returns how many bytes were moved.
 func (l *lane) turn() (bytes int, err error) {
+	if ports := l.dp.locals.Load(); ports != l.seen {
+		if err := l.serve(ports); err != nil {
+			return 0, err
+		}
+	}
 	for _, d := range l.downs {
 		n, err := d.turn()
 		if err != nil {
@@ -106,12 +149,21 @@ func (l *lane) turn() (bytes int, err error) {
 		}
 		bytes += n
 	}
-	for _, u := range l.ups {
-		n, err := u.turn()
-		if err != nil {
+	for i := 0; i < len(l.inlets); i++ {
+		n, err := l.up.turn(l.inlets[i])
+		if err == nil {
+			bytes += n
+			continue
+		}
+		if l.inlets[i].port.vital {
 			return 0, err
 		}
-		bytes += n
+		offer(l.dp.gone, l.inlets[i].port.port)
+		l.inlets = slices.Delete(l.inlets, i, i+1)
+		i--
+		if err := l.watch(); err != nil {
+			return 0, err
+		}
 	}
 	return bytes, nil
 }
@@ -121,35 +173,39 @@ type pollable interface {
 	Control(f func(fd uintptr)) error
 }
 
-// waiter waits until one of several descriptors is readable. They must stay
-// open as long as it is used.
+// waiter waits until one of several descriptors is readable. It belongs to one
+// goroutine, but for wake.
 type waiter struct {
 	event *os.File // an eventfd: wake
 	fds   []unix.PollFd
 }
 
-func newWaiter(of ...pollable) (*waiter, error) {
-	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+func newWaiter() (*waiter, error) {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
-	w := &waiter{event: os.NewFile(uintptr(fd), "eventfd")}
-	w.add(fd)
-	for _, p := range of {
-		if err := p.Control(func(fd uintptr) { w.add(int(fd)) }); err != nil {
-			return nil, err
-		}
-	}
-	return w, nil
+	return &waiter{event: os.NewFile(uintptr(fd), "eventfd"), fds: []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}}, nil
 }
 
-func (w *waiter) add(fd int) {
-	w.fds = append(w.fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+// clear forgets what was added.
+func (w *waiter) clear() { w.fds = w.fds[:1] }
+
+// add has the waiter wait for p too, which must stay open, or be taken away by a
+// clear soon after it was closed.
+func (w *waiter) add(p pollable) error {
+	return p.Control(func(fd uintptr) { w.fds = append(w.fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}) })
 }
 
 // wait returns when something is readable or has an error, after wake, and now
 // and then for no reason.
-func (w *waiter) wait() { _, _ = unix.Ppoll(w.fds, nil, nil) }
+func (w *waiter) wait() {
+	n, _ := unix.Ppoll(w.fds, nil, nil)
+	if n > 0 && w.fds[0].Revents != 0 {
+		var count [8]byte
+		_, _ = unix.Read(int(w.fds[0].Fd), count[:])
+	}
+}
 
-// wake ends every wait from now on.
+// wake ends the wait that is on, or the next.
 func (w *waiter) wake() { _, _ = w.event.Write([]byte{1, 0, 0, 0, 0, 0, 0, 0}) }

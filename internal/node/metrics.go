@@ -136,7 +136,7 @@ func (m metrics) drops(ch chan<- prometheus.Metric) {
 			count("handshake_"+session.DropReason(r).String(), n)
 		}
 	}
-	tap := m.n.tap.Stats()
+	tap := m.n.tapStats()
 	count("tap_full", tap.DroppedFull)
 	count("tap_down", tap.DroppedDown)
 	count("tap_refused", tap.DroppedRefused)

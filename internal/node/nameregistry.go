@@ -3,7 +3,9 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -11,6 +13,8 @@ import (
 	"weave/dns"
 	"weave/internal/api"
 	"weave/internal/store"
+	"weave/runtime"
+	"weave/runtime/netlink"
 )
 
 // namePrefix is that of names of ours in the state file: they outlive a restart
@@ -93,7 +97,7 @@ func (n *node) recallNames(ctx context.Context) error {
 	var records []dns.Record
 	for _, s := range all {
 		var r savedName
-		if err := json.Unmarshal(s.Value, &r); err != nil || r.Boot != n.names.boot || !alive(held, r.Record) {
+		if err := json.Unmarshal(s.Value, &r); err != nil || r.Boot != n.names.boot || !n.alive(held, r.Record) {
 			if err := n.store.Delete(s.Key); err != nil {
 				return err
 			}
@@ -104,13 +108,18 @@ func (n *node) recallNames(ctx context.Context) error {
 	return n.names.register(ctx, records)
 }
 
-// alive tells that what a record stands for is there: a namespace of ours with
-// that address, or something that is no namespace.
-func alive(held map[string][]netip.Prefix, r dns.Record) bool {
-	if !strings.HasPrefix(r.Ident, "net:[") {
+// alive tells that what a name stands for is there: an attached namespace or
+// container, or something that is neither.
+func (n *node) alive(held map[string][]netip.Prefix, r dns.Record) bool {
+	ident := r.Ident
+	if isEngineID(ident) {
+		if c, ok := n.containers.recall(ident); ok {
+			ident = c.Ident
+		}
+	} else if !strings.HasPrefix(ident, "net:[") {
 		return true
 	}
-	_, there := held[r.Ident]
+	_, there := held[ident]
 	return there
 }
 
@@ -128,28 +137,20 @@ func (n *node) checkNames(req api.AttachRequest) error {
 	return nil
 }
 
-// nameAttached registers the names that an attach was asked for, or else the
-// namespace's own.
-func (n *node) nameAttached(ctx context.Context, req api.AttachRequest, ident string, list []netip.Prefix) error {
-	if n.names == nil {
-		return nil
-	}
-	names := req.Names
-	if len(names) == 0 && !req.WithoutDNS {
-		names = n.ownName(req.Target)
-	}
+// registerAll registers names for addresses.
+func (l *namesLoop) registerAll(ctx context.Context, ident string, names []string, list []netip.Prefix) error {
 	var records []dns.Record
 	for _, name := range names {
 		for _, p := range list {
-			records = append(records, dns.Record{Name: n.cfg.Names.Domain.Qualify(name), Ident: ident, Addr: p.Addr()})
+			records = append(records, dns.Record{Name: name, Ident: ident, Addr: p.Addr()})
 		}
 	}
-	return n.names.register(ctx, records)
+	return l.register(ctx, records)
 }
 
 // ownName is what a container calls itself, if that has a domain part.
 func (n *node) ownName(target string) []string {
-	host, err := n.host.Hostname(target)
+	host, err := netlink.Hostname(target)
 	if err != nil || !strings.Contains(host, ".") {
 		return nil
 	}
@@ -158,22 +159,29 @@ func (n *node) ownName(target string) []string {
 
 // AddName implements api.Names.
 func (n *node) AddName(ctx context.Context, req api.NameRequest) error {
-	ident, err := n.nameIdent(req.Target)
+	p, err := n.namePlace(ctx, req.Target)
+	if err == nil {
+		err = p.notRunning()
+	}
 	if err != nil {
 		return err
 	}
 	names := []string{n.cfg.Names.Domain.Qualify(req.Name)}
-	if req.Name == "" {
+	switch {
+	case req.Name == "" && p.container != nil:
+		names = n.qualifyAll([]string{qualified(*p.container)})
+	case req.Name == "":
 		names = n.ownName(req.Target)
 	}
 	addrs := req.Addrs
 	if len(addrs) == 0 {
-		held, ok := n.attachments.held()[ident]
+		held, ok := n.attachments.held()[p.ident]
 		if !ok {
 			return api.BadRequest(fmt.Sprintf("%s is not attached: give the addresses that the name is for", req.Target))
 		}
-		for _, p := range held {
-			addrs = append(addrs, p.Addr())
+		addrs = addrsOf(held)
+		if err := n.rememberNames(p.container, names); err != nil {
+			return err
 		}
 	}
 	var services []dns.Service
@@ -183,24 +191,57 @@ func (n *node) AddName(ctx context.Context, req api.NameRequest) error {
 	var records []dns.Record
 	for _, name := range names {
 		for _, a := range addrs {
-			records = append(records, dns.Record{Name: name, Ident: ident, Addr: a.Unmap(), Services: services})
+			records = append(records, dns.Record{Name: name, Ident: p.nameIdent, Addr: a.Unmap(), Services: services})
 		}
 	}
 	return n.names.register(ctx, records)
 }
 
+// rememberNames keeps names of a container for when it starts again.
+func (n *node) rememberNames(c *runtime.Container, names []string) error {
+	if c == nil {
+		return nil
+	}
+	r, ok := n.containers.recall(c.ID)
+	if !ok {
+		return nil
+	}
+	r.ask(nil, names)
+	return n.containers.remember(c.ID, r)
+}
+
+// forgetNames is the opposite; without a name all go.
+func (n *node) forgetNames(c *runtime.Container, name string) error {
+	if c == nil {
+		return nil
+	}
+	r, ok := n.containers.recall(c.ID)
+	if !ok {
+		return nil
+	}
+	r.Names = slices.DeleteFunc(r.Names, func(had string) bool {
+		return name == "" || dns.Canonical(n.cfg.Names.Domain.Qualify(had)) == dns.Canonical(name)
+	})
+	return n.containers.remember(c.ID, r)
+}
+
 // RemoveName implements api.Names.
 func (n *node) RemoveName(ctx context.Context, req api.NameRequest) error {
-	ident := ""
-	if req.Target != "" {
-		var err error
-		if ident, err = n.nameIdent(req.Target); err != nil {
-			return err
-		}
-	}
-	name := req.Name
+	ident, name := "", req.Name
 	if name != "" {
 		name = n.cfg.Names.Domain.Qualify(name)
+	}
+	if req.Target != "" {
+		p, err := n.namePlace(ctx, req.Target)
+		if err != nil {
+			return err
+		}
+		ident = p.nameIdent
+		if len(req.Addrs) == 0 {
+			if err := n.forgetNames(p.container, name); err != nil {
+				return err
+			}
+		}
 	}
 	if len(req.Addrs) == 0 {
 		return n.names.unregister(ctx, ident, name, netip.Addr{})
@@ -213,20 +254,24 @@ func (n *node) RemoveName(ctx context.Context, req api.NameRequest) error {
 	return nil
 }
 
-// nameIdent is what names of a target are held under: what its addresses are, or
-// the text itself where that is no namespace.
-func (n *node) nameIdent(target string) (string, error) {
+// namePlace is what names are about: an attached place, or the text itself where
+// that is no namespace.
+func (n *node) namePlace(ctx context.Context, target string) (place, error) {
 	if target == "" || target == api.Extern {
-		return api.Extern, nil
+		return place{ident: api.Extern, nameIdent: api.Extern}, nil
 	}
-	ident, err := n.attachments.ident(target)
+	p, err := n.locate(ctx, target)
+	if refused, ok := errors.AsType[*api.StatusError](err); errors.Is(err, netlink.ErrNoTarget) || (ok && refused.Code == http.StatusBadRequest) {
+		ident := n.attachments.identNamed(target)
+		if ident == "" {
+			ident = target
+		}
+		return place{ident: ident, nameIdent: ident}, nil
+	}
 	if err != nil {
-		return "", userError(err)
+		return p, userError(err)
 	}
-	if ident == "" {
-		ident = target
-	}
-	return ident, nil
+	return p, nil
 }
 
 // NameServer implements api.Names.
@@ -248,7 +293,7 @@ func (n *node) nameless(ctx context.Context, ident string, list []netip.Prefix) 
 		gone = append(gone, netip.Addr{})
 	}
 	for _, a := range gone {
-		if err := n.names.unregister(ctx, ident, "", a); err != nil {
+		if err := n.names.unregister(ctx, ident, "", a); err != nil && ctx.Err() == nil {
 			n.log.Warn("names were not removed", "ident", ident, "err", err)
 		}
 	}
@@ -257,8 +302,11 @@ func (n *node) nameless(ctx context.Context, ident string, list []netip.Prefix) 
 // report makes what status and report show.
 func (l *namesLoop) report() *api.DNS {
 	d := &api.DNS{
-		Domain: l.cfg.Domain.String(), Upstream: []string{}, Address: l.address.String(), TTL: int(l.cfg.TTL.Seconds()),
+		Domain: l.cfg.Domain.String(), Upstream: []string{}, TTL: int(l.cfg.TTL.Seconds()),
 		Entries: []api.DNSEntry{},
+	}
+	if l.address.IsValid() {
+		d.Address = l.address.String()
 	}
 	for _, at := range l.upstreams.Servers() {
 		text := at.String()

@@ -26,9 +26,6 @@ import (
 // are dropped and counted: the peers compare notes anyway.
 const namesQueue = 1024
 
-// evasions are how many other ports are tried where port 53 is taken.
-const evasions = 8
-
 // namesLoop owns dns.Core: it feeds it what happens and performs its effects.
 // The server reads its index.
 type namesLoop struct {
@@ -103,10 +100,10 @@ func (n *node) openNames(ctx context.Context) error {
 // another. It comes before attachments are made, which get a route to it.
 func (n *node) openService() error {
 	at := n.cfg.Names.Listen
-	if n.cfg.Names.Domain == "" || (at.IsValid() && !at.Addr().IsUnspecified()) {
+	if n.bridge == nil || n.cfg.Names.Domain == "" || (at.IsValid() && !at.Addr().IsUnspecified()) {
 		return nil
 	}
-	return n.host.EnsureService(runtime.ServiceAddress(runtime.MAC(n.memory.name)))
+	return n.bridge.EnsureService(runtime.ServiceAddress(runtime.MAC(n.memory.name)))
 }
 
 // listenNames opens the sockets, at the bridge's service address unless another
@@ -122,16 +119,13 @@ func (n *node) listenNames(ctx context.Context, l *namesLoop) error {
 	case at.Addr().IsUnspecified():
 		l.address = netip.AddrPortFrom(service, at.Port())
 	}
-	var err error
-	l.packets, l.streams, err = server.Listen(ctx, at, max(2, goruntime.NumCPU()))
-	if !l.cfg.Listen.IsValid() {
-		err = n.evade(ctx, l, at, err)
-	}
-	if err != nil {
+	if n.bridge == nil && !l.cfg.Listen.IsValid() {
+		l.address = netip.AddrPort{} // nobody can reach us on the overlay yet
+	} else if err := n.openNameSockets(ctx, l, at); err != nil {
 		return err
 	}
 	l.upstreams = &server.Upstreams{
-		File: l.cfg.ResolvConf, Fixed: l.cfg.Upstreams, Fallback: l.cfg.Fallback, Excluded: []netip.AddrPort{l.address},
+		File: l.cfg.ResolvConf, Fixed: l.cfg.Upstreams, Fallback: l.cfg.Fallback, Own: l.listens(),
 	}
 	l.server = server.New(server.Config{
 		Index: l.index, Domain: l.cfg.Domain, TTL: l.cfg.TTL, Upstreams: l.upstreams, Log: l.log,
@@ -139,31 +133,45 @@ func (n *node) listenNames(ctx context.Context, l *namesLoop) error {
 	return nil
 }
 
+func (n *node) openNameSockets(ctx context.Context, l *namesLoop, at netip.AddrPort) (err error) {
+	l.packets, l.streams, err = server.Listen(ctx, at, max(2, goruntime.NumCPU()))
+	if !l.cfg.Listen.IsValid() {
+		err = n.evade(ctx, l, at, err)
+	}
+	return err
+}
+
 // evade listens at another port where somebody has port 53 of all addresses, and
 // has the kernel lead there what is for it. err is what listening said.
 func (n *node) evade(ctx context.Context, l *namesLoop, at netip.AddrPort, err error) error {
 	if !errors.Is(err, syscall.EADDRINUSE) {
-		if undo := n.host.RedirectService(portDNS, portDNS); undo != nil {
+		if undo := n.bridge.RedirectService(portDNS, portDNS); undo != nil {
 			l.log.Debug("cannot look for redirections", "err", undo)
 		}
 		return err
 	}
 	free := netip.AddrPortFrom(at.Addr(), 0)
-	for range evasions { // a port that is free for UDP may be taken for TCP
-		if l.packets, l.streams, err = server.Listen(ctx, free, max(2, goruntime.NumCPU())); err == nil {
-			break
-		}
-	}
-	if err != nil {
+	if l.packets, l.streams, err = server.Listen(ctx, free, max(2, goruntime.NumCPU())); err != nil {
 		return err
 	}
 	port := l.streams[0].Addr().(*net.TCPAddr).AddrPort().Port()
-	if err := n.host.RedirectService(portDNS, port); err != nil {
+	if err := n.bridge.RedirectService(portDNS, port); err != nil {
 		l.close()
 		return fmt.Errorf("%w (another name server has port %d of all addresses; have it listen on single ones, or use --dns-listen-address)", err, portDNS)
 	}
 	l.log.Info("another name server has port 53 of all addresses: names are served at another port, and nftables leads there", "port", port)
 	return nil
+}
+
+// listens is where queries reach this server: they must not be sent on to there.
+func (l *namesLoop) listens() []netip.AddrPort {
+	out := []netip.AddrPort{l.address}
+	for _, s := range l.streams { // the packet sockets have the same address
+		if at, ok := s.Addr().(*net.TCPAddr); ok {
+			out = append(out, at.AddrPort())
+		}
+	}
+	return out
 }
 
 func (l *namesLoop) close() {

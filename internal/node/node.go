@@ -31,19 +31,27 @@ type node struct {
 	store  *store.Store
 	memory memory
 
-	host        *netlink.Host
-	tap         *tun.Device
-	dp          *dataplane
-	transport   *control.Transport
+	host      wiring
+	bridge    *netlink.Host // the wiring, if it is that of root; else nil
+	tap       *tun.Device   // of the bridge, else nil
+	dp        *dataplane
+	transport *control.Transport
+	secrets   *secrets
+
+	loops
+	phase
+	stop context.CancelFunc
+}
+
+// loops are what owns state of its own.
+type loops struct {
 	mesh        *meshLoop
 	sessions    *sessionLoop
 	attachments *attachments
-	secrets     *secrets
-	ipam        *ipamLoop  // nil: addresses are not allocated
-	names       *namesLoop // nil: names are not served
-
-	phase
-	stop context.CancelFunc
+	containers  *containers
+	ipam        *ipamLoop    // nil: addresses are not allocated
+	names       *namesLoop   // nil: names are not served
+	proxy       *proxyServer // nil: the Docker API is not proxied
 }
 
 // phase is how far the daemon is.
@@ -89,7 +97,10 @@ func (n *node) open(ctx context.Context) error {
 	if err := n.openData(); err != nil {
 		return err
 	}
-	if err := n.openHost(ctx); err != nil {
+	if err := n.openHost(); err != nil {
+		return err
+	}
+	if err := n.openAttachments(ctx); err != nil {
 		return err
 	}
 	if err := n.openControl(); err != nil {
@@ -101,6 +112,12 @@ func (n *node) open(ctx context.Context) error {
 	if err := n.openNames(ctx); err != nil {
 		return err
 	}
+	if err := n.openEngines(); err != nil {
+		return err
+	}
+	if err := n.openProxy(); err != nil {
+		return err
+	}
 	return begin(n.store, n.cfg)
 }
 
@@ -109,7 +126,6 @@ func (n *node) openData() error {
 	clock := session.NewClock(time.Now())
 	n.dp = newDataplane(stack.NewSwitch(stack.Config{Seed: mathrand.Uint64()}), clock)
 	n.dp.self = n.memory.name
-	n.dp.sw.AddPort(tapPort, stack.Local)
 	if err := n.listenUDP(); err != nil {
 		return err
 	}
@@ -128,9 +144,12 @@ func (n *node) openData() error {
 	return nil
 }
 
-// openHost makes the TAP, the bridge and what attachments lack. The TAP comes
-// first: holding it, no other daemon has this bridge.
-func (n *node) openHost(ctx context.Context) error {
+// openHost makes the TAP and the bridge. The TAP comes first: holding it, no
+// other daemon has this bridge.
+func (n *node) openHost() error {
+	if n.cfg.Rootless {
+		return n.openUserHost()
+	}
 	names, err := n.openTap()
 	if err != nil {
 		return err
@@ -138,21 +157,32 @@ func (n *node) openHost(ctx context.Context) error {
 	if why := n.tap.Fallback(); why != nil {
 		n.log.Warn("the kernel refuses TAP offloads; going on slowly without", "err", why)
 	}
-	n.host, err = netlink.Open(netlink.Config{
+	n.dp.addLocal(&localPort{port: tapPort, queues: n.tapQueues(), vital: true})
+	n.bridge, err = netlink.Open(netlink.Config{
 		Bridge: names.bridge, MAC: n.memory.name[:], MTU: n.cfg.MTU,
 	}, n.log.With("part", "netlink"))
 	if err != nil {
 		return err
 	}
-	if err := n.host.EnsureBridge(); err != nil {
+	n.host = n.bridge
+	if err := n.bridge.EnsureBridge(); err != nil {
 		return err
 	}
-	if err := n.host.AddUplink(n.tap.Name()); err != nil {
+	if err := n.bridge.AddUplink(n.tap.Name()); err != nil {
 		return err
 	}
-	if err := n.openService(); err != nil {
-		return err
-	}
+	return n.openService()
+}
+
+// openUserHost is openHost without the rights of root.
+func (n *node) openUserHost() error {
+	var err error
+	n.host, err = newUserHost(n.dp, n.cfg.MTU, n.log.With("part", "namespaces"))
+	return err
+}
+
+// openAttachments takes over what was attached before.
+func (n *node) openAttachments(ctx context.Context) error {
 	n.attachments = newAttachments(n.host, n.store, n.log)
 	if err := n.attachments.load(); err != nil {
 		return err
@@ -230,14 +260,14 @@ func (n *node) run(ctx context.Context) error {
 		g.Go(func() error { return n.names.run(ctx) })
 		g.Go(func() error { return unlessDone(ctx, n.names.server.Run(ctx, n.names.packets, n.names.streams)) })
 	}
-	lanes, err := newLanes(n.dp, n.tapQueues(), !n.tap.Offloads())
+	lanes, err := newLanes(n.dp, n.cfg.Queues, n.noOffloads())
 	if err != nil {
 		return err
 	}
 	for _, l := range lanes {
 		g.Go(func() error { return n.ended("data plane", l.run(ctx)) })
 	}
-	g.Go(func() error { return newStreamLane(n.dp, n.tapQueues(), !n.tap.Offloads()).run(ctx) })
+	g.Go(func() error { return newStreamLane(n.dp, n.noOffloads()).run(ctx) })
 	g.Go(func() error {
 		if err := n.adopt(ctx); err != nil {
 			n.log.Warn("not every address could be taken over", "err", err)
@@ -245,12 +275,19 @@ func (n *node) run(ctx context.Context) error {
 		if err := n.recallNames(ctx); err != nil {
 			n.log.Warn("not every name could be taken over", "err", err)
 		}
+		g.Go(func() error { return n.containers.run(ctx) })
+		if n.proxy != nil {
+			g.Go(func() error { return n.proxy.run(ctx) })
+		}
 		n.ready.Store(true)
 		n.log.Info("running", "name", n.memory.name, "nickname", n.cfg.Nickname, "port", n.cfg.Port, "instance", n.cfg.Instance)
 		return server.Run(ctx)
 	})
 	return g.Wait()
 }
+
+// noOffloads tells that what local ports get must be frames without offloads.
+func (n *node) noOffloads() bool { return n.tap != nil && !n.tap.Offloads() }
 
 func (n *node) tapQueues() []tapQueue {
 	var all []tapQueue
@@ -289,8 +326,11 @@ func (n *node) close() {
 	if n.names != nil {
 		n.names.close()
 	}
-	if n.host != nil {
-		n.host.Close()
+	if n.proxy != nil {
+		n.proxy.Close()
+	}
+	if n.bridge != nil {
+		n.bridge.Close()
 	}
 	if n.store == nil {
 		return

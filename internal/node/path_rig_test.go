@@ -63,7 +63,7 @@ func newHost(outer *testing.T, t *rapid.T, seed [32]byte, plain bool) *host {
 	})
 	h.machine = newMachine(t, seed, h.dp.clock)
 	h.sessions.machine, h.sessions.self = h.machine, h.machine.PublicKey()
-	lanes, err := newLanes(h.dp, []tapQueue{tap}, plain)
+	lanes, err := newLanes(h.dp, 1, plain)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,6 +31,10 @@ func (n *node) Report() api.Report {
 	if n.names != nil {
 		r.DNS = n.names.report()
 	}
+	if n.proxy != nil {
+		r.Proxy = n.proxy.report()
+	}
+	r.Runtime = n.containers.report()
 	return r
 }
 
@@ -133,6 +137,9 @@ func connReport(c peer.ConnView, password bool) api.Connection {
 }
 
 func (n *node) interfaceText() string {
+	if n.tap == nil {
+		return "a TAP in each container"
+	}
 	if n.tap.Offloads() {
 		return n.tap.Name() + " (via TAP with offloads)"
 	}
@@ -140,12 +147,12 @@ func (n *node) interfaceText() string {
 }
 
 func (n *node) captureStats() map[string]int {
-	s := n.tap.Stats()
+	s := n.tapStats()
 	stats := map[string]int{
 		"PacketsReceived": int(s.ReadPackets),
 		"PacketsSent":     int(s.WrittenPackets),
 		"PacketsDropped":  int(s.DroppedFull + s.DroppedDown + s.DroppedRefused),
-		"Queues":          len(n.tap.Queues()),
+		"Queues":          n.cfg.Queues,
 		"QueueLength":     tun.DefaultTxQueueLen, // packets
 	}
 	for _, sock := range n.dp.sockets[0] {
@@ -154,6 +161,14 @@ func (n *node) captureStats() map[string]int {
 		}
 	}
 	return stats
+}
+
+// tapStats sums the counts of all TAPs.
+func (n *node) tapStats() tun.Stats {
+	if n.tap != nil {
+		return n.tap.Stats()
+	}
+	return n.host.(*userHost).stats()
 }
 
 // macs lists what the switch has learnt, with the peer each address is behind.

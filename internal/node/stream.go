@@ -16,9 +16,9 @@ type streamLane struct {
 	down *downlink
 }
 
-func newStreamLane(dp *dataplane, queues []tapQueue, plain bool) *streamLane {
+func newStreamLane(dp *dataplane, plain bool) *streamLane {
 	out := newOutput(dp, dp.sockets[0], replyArena, numberStreams)
-	return &streamLane{dp: dp, down: newDownlink(dp, nil, queues, out, plain)}
+	return &streamLane{dp: dp, down: newDownlink(dp, nil, out, plain)}
 }
 
 // run works until ctx ends.

@@ -14,37 +14,37 @@ const (
 	packetBuffer = wire.Headroom + wire.MaxPacket
 )
 
-// uplink carries frames from one TAP queue to peers: read, decide, seal, send,
-// all in one lane.
+// uplink carries frames from queues of local ports to peers and to other local
+// ports: read, decide, seal, send, all in one lane.
 type uplink struct {
 	dp    *dataplane
-	queue tapQueue
 	out   *output
 	buf   []byte
-	copy  []byte // of a packet that goes to several peers and would be cut in place
-	plain []byte // of a flood
+	copy  []byte    // of a packet that goes to several peers and would be cut in place
+	plain []byte    // of a flood
+	one   [1][]byte // a packet for a local port
 }
 
-func newUplink(dp *dataplane, q tapQueue, socks socketPair, number uint8) *uplink {
+func newUplink(dp *dataplane, socks socketPair, number uint8) *uplink {
 	return &uplink{
-		dp: dp, queue: q, out: newOutput(dp, socks, bulkArena, number),
+		dp: dp, out: newOutput(dp, socks, bulkArena, number),
 		buf: make([]byte, packetBuffer), copy: make([]byte, packetBuffer), plain: make([]byte, floodLimit),
 	}
 }
 
-// turn forwards what the queue has now, up to a burst, and returns how many
-// bytes that was.
-func (u *uplink) turn() (int, error) {
+// turn forwards what a queue has now, up to a burst, and returns how many bytes
+// that was.
+func (u *uplink) turn(in inlet) (int, error) {
 	total := 0
 	for total < burstBytes {
-		n, err := u.queue.TryRead(u.buf[wire.Headroom:])
+		n, err := in.queue.TryRead(u.buf[wire.Headroom:])
 		if err != nil && total == 0 {
 			return 0, err // final: after a batch, the next turn meets it again
 		}
 		if n == 0 || err != nil {
 			break
 		}
-		u.forward(n)
+		u.forward(n, in.port.port)
 		total += n
 	}
 	if total > 0 {
@@ -53,29 +53,46 @@ func (u *uplink) turn() (int, error) {
 	return total, nil
 }
 
-// forward sends the packet of n bytes in buf where the switch says.
-func (u *uplink) forward(n int) {
+// forward sends the packet of n bytes in buf, which came from a port, where the
+// switch says.
+func (u *uplink) forward(n int, from stack.Port) {
 	if n < wire.VnetLen {
 		u.dp.counters.add(dropBadFrame, 1)
 		return
 	}
 	buf := u.buf[:wire.Headroom+n]
 	frame := buf[wire.Headroom+wire.VnetLen:]
-	v := u.dp.sw.Decide(u.dp.stamp(), frame, tapPort)
+	v := u.dp.sw.Decide(u.dp.stamp(), frame, from)
 	t := u.dp.table.Load()
 	switch v.Action {
 	case stack.Drop:
 	case stack.Unicast:
 		if to := t.remote(v.Out); to != nil {
 			u.send(to, buf)
+		} else if to := u.dp.locals.Load().of(v.Out); to != nil {
+			u.hand(to, buf)
 		}
 	default:
 		u.replicate(t, v.Ports, buf)
 	}
 }
 
-// replicate sends one packet to every remote port of a set.
+// hand gives one packet to another port on this host, as it is.
+func (u *uplink) hand(to *localPort, buf []byte) {
+	u.one[0] = buf[wire.Headroom:]
+	u.dp.write(to, u.one[0][wire.VnetLen:], u.one[:])
+}
+
+// replicate sends one packet to every port of a set.
 func (u *uplink) replicate(t *table, ports *stack.PortSet, buf []byte) {
+	if local := ports.Local(); len(local) > 0 {
+		all := u.dp.locals.Load()
+		for _, p := range local {
+			if to := all.of(p); to != nil {
+				u.hand(to, buf)
+			}
+		}
+	}
 	if t.sparse && t.everybody(ports) && u.flood(t, buf[wire.Headroom:]) {
 		return
 	}

@@ -27,6 +27,7 @@ type Host struct {
 	Bin      string   // the weave binary of this host; "": what Binary says
 	lab      *Lab
 	next     int // number of the next container
+	users    []*User
 }
 
 func newHost(l *Lab, index int) (*Host, error) {
@@ -136,6 +137,9 @@ func (h *Host) PIDs() []int {
 func (h *Host) KillAll() error {
 	return Eventually(5*time.Second, func() error {
 		pids := h.PIDs()
+		for _, u := range h.users {
+			pids = append(pids, u.Daemons()...)
+		}
 		for _, pid := range pids {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}

@@ -32,7 +32,10 @@ type Lab struct {
 	Under *NS // nil when Direct
 	cfg   Config
 	conts []*Container
-	wires []*os.File // of Host.Delay
+	boxes []*Box
+
+	machines []*Machine
+	wires    []*os.File // of Host.Delay
 }
 
 // New builds the underlay and its hosts; nothing runs in them yet.
@@ -126,11 +129,17 @@ func (l *Lab) bridge() error {
 // Close kills the daemons and takes everything down.
 func (l *Lab) Close() error {
 	var errs []error
+	for _, m := range l.machines {
+		errs = append(errs, m.close())
+	}
 	for _, h := range l.Hosts {
 		errs = append(errs, h.KillAll())
 	}
 	for _, c := range l.conts {
 		errs = append(errs, c.Close())
+	}
+	for _, b := range l.boxes {
+		errs = append(errs, b.Close())
 	}
 	for _, w := range l.wires {
 		errs = append(errs, w.Close())

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	goruntime "runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -128,14 +129,28 @@ const outputGrace = time.Second
 // Run runs a command inside the namespace to its end, with env added to the
 // environment and stdin as its input.
 func (n *NS) Run(ctx context.Context, env []string, stdin, name string, args ...string) Result {
+	return n.RunAs(ctx, -1, env, stdin, name, args...)
+}
+
+// RunAs is Run as another user, and group of the same number; -1 is our own.
+func (n *NS) RunAs(ctx context.Context, uid int, env []string, stdin, name string, args ...string) Result {
 	cmd := exec.CommandContext(ctx, name, args...)
+	if uid >= 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
+		cmd.Dir = "/"
+	}
+	cmd.Env = append(withoutStage(os.Environ()), env...)
+	return finish(ctx, cmd, func() error { return n.Start(cmd) }, stdin, append([]string{filepath.Base(name)}, args...))
+}
+
+// finish starts a command and waits for its end. args are what the result shows.
+func finish(ctx context.Context, cmd *exec.Cmd, start func() error, stdin string, args []string) Result {
 	var out, errs bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
-	cmd.Env = append(withoutStage(os.Environ()), env...)
 	cmd.WaitDelay = outputGrace
-	r := Result{Args: append([]string{filepath.Base(name)}, args...)}
+	r := Result{Args: args}
 	began := time.Now()
-	err := n.Start(cmd)
+	err := start()
 	if err == nil {
 		err = cmd.Wait()
 	}

@@ -51,10 +51,8 @@ func (h *Host) attach(ctx context.Context, a runtime.Attachment) ([]string, erro
 		}
 	}
 	fresh := runtime.Remove(a.Addresses, seen.Addresses)
+	a.Service = h.service
 	warnings, err := h.apply(ctx, a, seen, inside)
-	if err == nil {
-		h.serviceRoute(inside)
-	}
 	if err != nil || len(fresh) == 0 {
 		return warnings, err
 	}
@@ -69,7 +67,12 @@ func (h *Host) attach(ctx context.Context, a runtime.Attachment) ([]string, erro
 func (h *Host) apply(ctx context.Context, a runtime.Attachment, seen runtime.Seen, inside *space) ([]string, error) {
 	a.Target.ID = inside.id
 	a.Addresses = runtime.Add(seen.Addresses, a.Addresses)
-	tolerate := func(s runtime.Step, err error) string {
+	return h.perform(ctx, runtime.Plan(a, h.cfg.Bridge, seen), inside, h.tolerance(a))
+}
+
+// tolerance turns it into a warning that IPv6 addresses cannot be had beside IPv4 ones.
+func (h *Host) tolerance(a runtime.Attachment) func(runtime.Step, error) string {
+	return func(s runtime.Step, err error) string {
 		if s.Op != runtime.AddAddress || is4(s.Prefix) || !slices.ContainsFunc(a.Addresses, is4) {
 			return ""
 		}
@@ -81,7 +84,6 @@ func (h *Host) apply(ctx context.Context, a runtime.Attachment, seen runtime.See
 		}
 		return ""
 	}
-	return h.perform(ctx, runtime.Plan(a, h.cfg.Bridge, seen), inside, tolerate)
 }
 
 func is4(p netip.Prefix) bool { return p.Addr().Is4() }

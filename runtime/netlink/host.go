@@ -48,6 +48,7 @@ type Host struct {
 	mu      sync.Mutex // held by whoever changes something; guards uplink and service
 	uplink  string
 	service netip.Addr // invalid until EnsureService
+	direct  bool       // attachments have no bridge, see Inside
 }
 
 // Open opens the host's namespace. It changes nothing. log may be nil.
@@ -84,7 +85,7 @@ func (h *Host) Close() {
 // Resolve finds the namespace that target names: a path, a name under /run/netns, or a pid. The host's own is refused with
 // ErrHostNamespace, one that does not exist with ErrNoTarget.
 func (h *Host) Resolve(target string) (runtime.Target, error) {
-	t, err := resolve(target)
+	t, err := Resolve(target)
 	if err != nil {
 		return t, err
 	}

@@ -13,7 +13,7 @@ import (
 // Hostname is what a process's host calls itself, with its domain where that is
 // set apart. It is "" for targets that are no processes, and for processes that
 // share our own host's name.
-func (h *Host) Hostname(target string) (string, error) {
+func Hostname(target string) (string, error) {
 	t, err := runtime.ParseTarget(target)
 	if err != nil || t.Kind != runtime.ByPID {
 		return "", err

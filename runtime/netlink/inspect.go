@@ -22,6 +22,36 @@ func (h *Host) Inspect(t runtime.Target) (runtime.Seen, error) {
 	return seen, nil
 }
 
+// Lives reports whether an attached namespace is still there: its host-side interface goes with it.
+func (h *Host) Lives(t runtime.Target) bool {
+	if _, err := h.space.LinkByName(runtime.HostVeth(t.ID)); err == nil {
+		return true
+	}
+	_, err := h.inspect(t)
+	return !errors.Is(err, ErrNoTarget)
+}
+
+// Interface shows what users see of a namespace: its interface's MAC and addresses (without link-local ones); false if it
+// has none. It looks at less than Inspect, which matters where there are hundreds.
+func (h *Host) Interface(t runtime.Target) (runtime.MAC, []netip.Prefix, bool, error) {
+	inside, err := h.enter(t)
+	if err != nil {
+		return runtime.MAC{}, nil, false, fmt.Errorf("inspect %s: %w", t, err)
+	}
+	defer inside.close()
+	link, err := inside.LinkByName(runtime.Inner)
+	if err != nil {
+		if gone(err) {
+			err = nil
+		}
+		return runtime.MAC{}, nil, false, err
+	}
+	var mac runtime.MAC
+	copy(mac[:], link.Attrs().HardwareAddr)
+	addresses, err := inside.addresses(link)
+	return mac, addresses, err == nil, err
+}
+
 // Bridge shows the bridge's MAC and addresses (without link-local ones); false if there is none.
 func (h *Host) Bridge() (runtime.MAC, []netip.Prefix, bool, error) {
 	b, err := h.bridge()
@@ -90,8 +120,16 @@ func (h *Host) look(inside *space) (runtime.Seen, error) {
 	if seen.Addresses, err = inside.addresses(link); err != nil {
 		return seen, err
 	}
-	seen.MulticastRoute, err = inside.hasRoute(link, runtime.Multicast())
-	return seen, err
+	return seen, h.lookRoutes(inside, link, &seen)
+}
+
+// lookRoutes shows which of our routes an interface has.
+func (h *Host) lookRoutes(inside *space, link vnl.Link, seen *runtime.Seen) error {
+	var err error
+	if seen.MulticastRoute, err = inside.hasRoute(link, runtime.Multicast()); err == nil && h.service.IsValid() {
+		seen.Service, err = inside.hasRoute(link, netip.PrefixFrom(h.service, h.service.BitLen()))
+	}
+	return err
 }
 
 func (h *Host) port(link vnl.Link) (runtime.Port, error) {

@@ -133,8 +133,9 @@ func identify(file *os.File) (runtime.Identity, error) {
 	return runtime.Identity{Dev: uint64(st.Dev), Inode: st.Ino}, nil
 }
 
-// resolve finds the namespace that text names.
-func resolve(text string) (runtime.Target, error) {
+// Resolve finds the namespace that text names: a path, a name under /run/netns, or a pid. One that does not exist is
+// ErrNoTarget. It needs no rights but those to look at the namespace.
+func Resolve(text string) (runtime.Target, error) {
 	t, err := runtime.ParseTarget(text)
 	if err != nil {
 		return t, err

@@ -224,8 +224,10 @@ func (s *space) route(step runtime.Step, link vnl.Link) error {
 
 // announce sends once the bridge forwards: a port does so only after the kernel has noticed both ends to be up.
 func (h *Host) announce(ctx context.Context, s runtime.Step, link vnl.Link, at *space) error {
-	if err := h.awaitForwarding(ctx, runtime.HostVeth(s.Namespace)); err != nil {
-		return err
+	if !h.direct {
+		if err := h.awaitForwarding(ctx, runtime.HostVeth(s.Namespace)); err != nil {
+			return err
+		}
 	}
 	var mac runtime.MAC
 	copy(mac[:], link.Attrs().HardwareAddr)

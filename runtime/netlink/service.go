@@ -89,18 +89,3 @@ func (h *Host) dropServices(bridge vnl.Link, keep netip.Addr) error {
 	}
 	return errors.Join(errs...)
 }
-
-// serviceRoute gives a namespace a route to the service address.
-func (h *Host) serviceRoute(inside *space) {
-	if !h.service.IsValid() {
-		return
-	}
-	link, err := inside.LinkByName(runtime.Inner)
-	if err == nil {
-		to := netip.PrefixFrom(h.service, h.service.BitLen())
-		err = inside.route(runtime.Step{Op: runtime.AddRoute, Prefix: to}, link)
-	}
-	if err != nil {
-		h.log.Warn("a namespace has no route to the service address", "in", inside.id, "err", err)
-	}
-}

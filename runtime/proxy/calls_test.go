@@ -112,7 +112,7 @@ func TestCreateCall(t *testing.T) {
 	}
 	for _, body := range []string{
 		`{"Image":"absent","HostConfig":{"NetworkMode":"host"}}`, `{"Image":"absent","HostConfig":{"NetworkMode":"container:x"}}`,
-		`{"Image":"absent","Env":["WEAVE_CIDR=none"]}`, `{"Image":"absent","HostConfig":{"NetworkMode":"mynet"}} `, `nonsense`, `[]`, `null`,
+		`{"Image":"absent","Env":["WEAVE_CIDR=none"]}`, `{"Image":"reg.example:5000/a/web:1","HostConfig":{"NetworkMode":"mynet"}} `, `nonsense`, `[]`, `null`,
 		`{"Image":7}`, `{"Image":"absent","HostConfig":7}`,
 	} {
 		if code, _ := post(t, socket, "/containers/create", body); code != 201 || d.created[len(d.created)-1] != body {

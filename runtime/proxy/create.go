@@ -15,7 +15,7 @@ const (
 	shimPath = runtime.ShimPath
 )
 
-// ourModes are the networks with which a container is ours as well.
+// ourModes are the networks with which a container is ours without asking; in those that users made it has to ask.
 var ourModes = map[string]bool{"": true, "default": true, "bridge": true, "none": true}
 
 // creation is a request to create a container.
@@ -40,7 +40,7 @@ func (p *Proxy) create(ctx context.Context, c call, body []byte) ([]byte, *reply
 	}
 	cr := creation{config: config, name: strings.TrimPrefix(c.query.Get("name"), "/")}
 	wish, imageName, err := cr.read()
-	if err != nil || !ourModes[wish.NetworkMode] || imageName == "" {
+	if err != nil || wish.OnHost() || wish.Shares() || imageName == "" {
 		return body, nil
 	}
 	if address, given := wish.Getenv(runtime.EnvAddresses); given && strings.TrimSpace(address) == "none" {
@@ -88,7 +88,7 @@ func (p *Proxy) wanted(c runtime.Container, img image) bool {
 		}
 	}
 	c.Labels = labels
-	wish, err := runtime.WishOf(c, !p.cfg.NoDefaultAllocation)
+	wish, err := runtime.WishOf(c, !p.cfg.NoDefaultAllocation && ourModes[c.NetworkMode])
 	if err != nil {
 		p.cfg.Log.Warn("a container is left alone", "name", c.Name, "err", err)
 	}
@@ -149,16 +149,14 @@ func (cr *creation) names(cfg Config, wish runtime.Container, img image) error {
 	if err := cr.host.read("UTSMode", &uts); err != nil {
 		return err
 	}
-	name := wish.Hostname
-	if name == "" && uts == "" { // one that has the host's name cannot have its own
+	if wish.Hostname == "" && uts == "" { // one that has the host's name cannot have its own
 		labels := wish.Labels
 		if _, given := labels[cfg.Naming.FromLabel]; !given {
 			labels = img.Labels
 		}
 		derived, ok := cfg.Naming.Hostname(cr.name, labels)
 		if ok {
-			name = derived
-			cr.config.set("Hostname", name)
+			cr.config.set("Hostname", derived)
 			if wish.Domain == "" {
 				cr.config.set("Domainname", strings.TrimSuffix(cfg.Naming.Domain, "."))
 			}
@@ -166,12 +164,12 @@ func (cr *creation) names(cfg Config, wish runtime.Container, img image) error {
 			cfg.Log.Warn("the container's name is too long for a host name", "name", derived, "limit", runtime.MaxHostname)
 		}
 	}
-	return resolve(cr.host, cfg.DNS, cfg.Naming.Domain, name != "")
+	return resolve(cr.host, cfg.DNS, strings.TrimSuffix(cfg.Naming.Domain, "."))
 }
 
-// resolve adds our name server. A container that has a name in the domain searches through that (search "."), one that
-// has none is told the domain.
-func resolve(host object, server netip.Addr, domain string, named bool) error {
+// resolve adds our name server and the domain. Weave Net had containers with a name search ".", whereupon resolvers take
+// the domain of the host name; Docker no longer puts it there.
+func resolve(host object, server netip.Addr, domain string) error {
 	var servers, search []string
 	if err := host.read("Dns", &servers); err != nil {
 		return err
@@ -181,11 +179,7 @@ func resolve(host object, server netip.Addr, domain string, named bool) error {
 	}
 	host.set("Dns", append(servers, server.String()))
 	if len(search) == 0 {
-		search = []string{domain}
-		if named {
-			search = []string{"."}
-		}
-		host.set("DnsSearch", search)
+		host.set("DnsSearch", []string{domain})
 	}
 	return nil
 }

@@ -90,7 +90,7 @@ func (p *Proxy) rewriteFor(t testing.TB, name string, request, imageJSON []byte)
 	if err != nil {
 		return nil, err
 	}
-	if !ourModes[wish.NetworkMode] || !p.wanted(wish, img) {
+	if wish.OnHost() || wish.Shares() || !p.wanted(wish, img) {
 		return request, nil
 	}
 	return cr.rewrite(p.cfg, wish, img)

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"net/netip"
+	"strings"
 )
 
 // execMark tells the shim that it is executed in a container, so that it waits no longer than the container's own process
@@ -65,7 +66,7 @@ func (p *Proxy) startOld(ctx context.Context, c call, body []byte) []byte {
 	if bind(host, dir, p.cfg.Shim.Relabel) != nil {
 		return body
 	}
-	if p.cfg.DNS.IsValid() && ourModes[mode] && resolve(host, p.cfg.DNS, p.cfg.Naming.Domain, true) != nil {
+	if p.cfg.DNS.IsValid() && ourModes[mode] && resolve(host, p.cfg.DNS, strings.TrimSuffix(p.cfg.Naming.Domain, ".")) != nil {
 		return body
 	}
 	return orSame(body, host)

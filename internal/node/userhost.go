@@ -1,0 +1,343 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"weave/runtime"
+	"weave/runtime/netlink"
+	"weave/runtime/rootless"
+	"weave/stack"
+	"weave/tun"
+)
+
+// InsideVerb is what the daemon runs of itself in a container's namespaces: Inside.
+const InsideVerb = "inside"
+
+// userHost is the wiring of a host on which we are an ordinary user: each
+// namespace has a TAP, made by a child in it, and every TAP is a port of the
+// switch. They go with this process.
+type userHost struct {
+	dp      *dataplane
+	program string // ours
+	mtu     int
+	service netip.Addr // containers get a route to it
+	log     *slog.Logger
+
+	mu   sync.Mutex // one change at a time; guards taps
+	taps map[runtime.Identity]*userTap
+	past tun.Stats // of interfaces that went
+}
+
+// userTap is a namespace's interface.
+type userTap struct {
+	at     runtime.Attachment
+	device *tun.Device
+	port   stack.Port
+	watch  *rootless.Watch
+}
+
+// insideRequest is what the child is told.
+type insideRequest struct {
+	Attachment runtime.Attachment
+	MakeTap    bool
+	Service    netip.Addr
+}
+
+type insideReply struct {
+	Warnings []string
+}
+
+func newUserHost(dp *dataplane, mtu int, log *slog.Logger) (*userHost, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return &userHost{dp: dp, program: program, mtu: mtu, log: log, taps: map[runtime.Identity]*userTap{}}, checkUser()
+}
+
+// checkUser says what an ordinary user lacks here.
+func checkUser() error {
+	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("users cannot have network interfaces here: %w; an administrator can allow it with: chmod 0666 /dev/net/tun", err)
+	}
+	f.Close()
+	text, err := os.ReadFile("/proc/sys/user/max_user_namespaces")
+	if err == nil && strings.TrimSpace(string(text)) == "0" {
+		return errors.New("users cannot have namespaces here: an administrator can allow it with: sysctl user.max_user_namespaces=15000")
+	}
+	return nil
+}
+
+// Resolve implements wiring.
+func (h *userHost) Resolve(target string) (runtime.Target, error) {
+	t, err := netlink.Resolve(target)
+	if err != nil {
+		return t, err
+	}
+	own, err := netlink.Resolve("/proc/self/ns/net")
+	if err == nil && own.ID == t.ID {
+		return t, netlink.ErrHostNamespace
+	}
+	return t, nil
+}
+
+// pidOf is a process in a target's namespace.
+func pidOf(t runtime.Target) (int, error) {
+	text, ok := strings.CutPrefix(t.Path, "/proc/")
+	if ok {
+		text, _, _ = strings.Cut(text, "/")
+		if pid, err := strconv.Atoi(text); err == nil {
+			return pid, nil
+		}
+	}
+	return 0, fmt.Errorf("%w: without the rights of root a namespace is entered by a process in it: give a pid, or a container", runtime.ErrTarget)
+}
+
+// Attach implements wiring.
+func (h *userHost) Attach(ctx context.Context, a runtime.Attachment) ([]string, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	warnings, err := h.attach(ctx, a)
+	if err != nil {
+		return nil, fmt.Errorf("attach %s: %w", a.Target, err)
+	}
+	return warnings, nil
+}
+
+func (h *userHost) attach(ctx context.Context, a runtime.Attachment) ([]string, error) {
+	if len(a.Addresses) == 0 {
+		return nil, errors.New("no addresses to attach with")
+	}
+	if a.MTU == 0 {
+		a.MTU = h.mtu
+	}
+	if tap := h.taps[a.Target.ID]; tap != nil {
+		warnings, _, err := h.inside(ctx, tap.watch.PID(), insideRequest{Attachment: a, Service: h.service})
+		if err == nil {
+			tap.at = a
+		}
+		return warnings, err
+	}
+	pid, err := pidOf(a.Target)
+	if err != nil {
+		return nil, err
+	}
+	port, err := h.freePort()
+	if err != nil {
+		return nil, err
+	}
+	watch, err := rootless.NewWatch(a.Target.ID, pid)
+	if err != nil {
+		return nil, err
+	}
+	warnings, file, err := h.inside(ctx, pid, insideRequest{Attachment: a, MakeTap: true, Service: h.service})
+	if err != nil {
+		watch.Close()
+		return nil, err
+	}
+	tap := &userTap{at: a, port: port, watch: watch}
+	if tap.device, err = adopt(file); err != nil {
+		watch.Close()
+		return nil, err
+	}
+	h.taps[a.Target.ID] = tap
+	var queues []tapQueue
+	for _, q := range tap.device.Queues() {
+		queues = append(queues, q)
+	}
+	h.dp.addLocal(&localPort{port: port, queues: queues})
+	return warnings, nil
+}
+
+// adopt makes a device of a descriptor that a child sent.
+func adopt(file *os.File) (*tun.Device, error) {
+	if file == nil {
+		return nil, errors.New("no interface came back from the container")
+	}
+	defer file.Close()
+	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return tun.FromFile(fd)
+}
+
+// freePort finds a port for one more namespace.
+func (h *userHost) freePort() (stack.Port, error) {
+	used := map[stack.Port]bool{}
+	for _, tap := range h.taps {
+		used[tap.port] = true
+	}
+	for p := tapPort; p <= lastLocalPort; p++ {
+		if !used[p] && h.dp.locals.Load().of(p) == nil {
+			return p, nil
+		}
+	}
+	return 0, fmt.Errorf("this daemon has %d interfaces already, which is all it can have", len(used))
+}
+
+// inside has a child do something in a container's namespaces.
+func (h *userHost) inside(ctx context.Context, pid int, req insideRequest) ([]string, *os.File, error) {
+	body, err := json.Marshal(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	text, file, err := rootless.Run(ctx, rootless.Request{PID: pid, Args: []string{h.program, InsideVerb}, Body: body})
+	if err != nil {
+		return nil, nil, err
+	}
+	var reply insideReply
+	if err := json.Unmarshal(text, &reply); err != nil {
+		if file != nil {
+			file.Close()
+		}
+		return nil, nil, fmt.Errorf("the child in the container answered nonsense: %w", err)
+	}
+	return reply.Warnings, file, nil
+}
+
+// Detach implements wiring.
+func (h *userHost) Detach(ctx context.Context, t runtime.Target, addresses []netip.Prefix) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	tap := h.taps[t.ID]
+	if tap == nil {
+		return nil
+	}
+	left := tap.at
+	left.Addresses = nil
+	if addresses != nil {
+		left.Addresses = runtime.Remove(tap.at.Addresses, addresses)
+	}
+	if len(left.Addresses) == len(tap.at.Addresses) {
+		return nil
+	}
+	_, _, err := h.inside(ctx, tap.watch.PID(), insideRequest{Attachment: left, Service: h.service})
+	if len(left.Addresses) == 0 {
+		h.drop(t.ID)
+	}
+	if err != nil {
+		return fmt.Errorf("detach %s: %w", t, err)
+	}
+	tap.at = left
+	return nil
+}
+
+// drop takes an interface away. h.mu is held.
+func (h *userHost) drop(id runtime.Identity) {
+	tap := h.taps[id]
+	delete(h.taps, id)
+	h.dp.removeLocal(tap.port)
+	h.past = h.past.Add(tap.device.Stats())
+	if err := errors.Join(tap.device.Close(), tap.watch.Close()); err != nil {
+		h.log.Debug("an interface was closed twice", "err", err)
+	}
+}
+
+// Reconcile implements wiring: nothing is there when the daemon starts.
+func (h *userHost) Reconcile(ctx context.Context, wanted []runtime.Attachment) (lost []runtime.Attachment, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var errs []error
+	for _, a := range wanted {
+		t, err := netlink.Resolve(a.Target.Path)
+		if errors.Is(err, netlink.ErrNoTarget) || (err == nil && t.ID != a.Target.ID) {
+			lost = append(lost, a)
+			continue
+		}
+		if err == nil {
+			_, err = h.attach(ctx, a)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("reconcile %s: %w", a.Target, err))
+		}
+	}
+	return lost, errors.Join(errs...)
+}
+
+// Interface implements wiring. Nobody but us changes a TAP that is ours to hold.
+func (h *userHost) Interface(t runtime.Target) (runtime.MAC, []netip.Prefix, bool, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	tap := h.taps[t.ID]
+	if tap == nil {
+		return runtime.MAC{}, nil, false, nil
+	}
+	return tap.at.MAC, slices.Clone(tap.at.Addresses), true, nil
+}
+
+// Lives implements wiring.
+func (h *userHost) Lives(t runtime.Target) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	tap := h.taps[t.ID]
+	if tap == nil {
+		return false
+	}
+	if tap.watch.Lives() {
+		return true
+	}
+	h.drop(t.ID)
+	return false
+}
+
+// stats sums the counts of all interfaces, those that went included.
+func (h *userHost) stats() tun.Stats {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	sum := h.past
+	for _, tap := range h.taps {
+		sum = sum.Add(tap.device.Stats())
+	}
+	return sum
+}
+
+// Reset implements wiring.
+func (h *userHost) Reset() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for id := range h.taps {
+		h.drop(id)
+	}
+	return nil
+}
+
+// Inside is the child: it makes the interface of the namespaces that it is in what the daemon's request says.
+func Inside() error {
+	return rootless.Serve(func(body []byte) ([]byte, int, error) {
+		var req insideRequest
+		if err := json.Unmarshal(body, &req); err != nil {
+			return nil, -1, fmt.Errorf("read the request: %w", err)
+		}
+		fd := -1
+		if req.MakeTap {
+			a := req.Attachment
+			device, err := tun.Open(tun.Config{Name: runtime.Inner, MTU: a.MTU, MAC: a.MAC[:], Backend: tun.Kernel, LeaveDown: true})
+			if err != nil {
+				return nil, -1, err
+			}
+			if err := device.Queues()[0].Control(func(got uintptr) { fd = int(got) }); err != nil {
+				return nil, -1, err
+			}
+		}
+		warnings, err := netlink.Inside(context.Background(), req.Attachment, req.Service, nil)
+		if err != nil {
+			return nil, -1, err
+		}
+		reply, err := json.Marshal(insideReply{warnings})
+		return reply, fd, err
+	})
+}

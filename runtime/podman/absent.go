@@ -1,0 +1,23 @@
+//go:build !remote
+
+package podman
+
+import (
+	"fmt"
+
+	"weave/runtime"
+)
+
+// Engine cannot be had in this build.
+type Engine struct{ runtime.Engine }
+
+// Open fails: the program was built without the tag "remote".
+func Open(name, endpoint string) (*Engine, error) {
+	return nil, fmt.Errorf("%s: %s: built without podman support; build with -tags remote, as make does", name, endpoint)
+}
+
+// Endpoint is where the service is.
+func (e *Engine) Endpoint() string { return "" }
+
+// Close closes idle connections.
+func (e *Engine) Close() {}
