@@ -5,51 +5,65 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
+
+	"weave/runtime"
+)
+
+const (
+	// RoutesFile stands beside the shim and lists, one a line, the IPv4 prefixes that have to have a route through the
+	// interface too.
+	RoutesFile = "routes"
+	// noWaitFile stands beside the shim where there is nothing to wait for.
+	noWaitFile = "nowait"
 )
 
 // Dirs are the directories that are mounted at /w in containers.
 type Dirs struct {
-	Wait        string
-	NoMulticast string // does not wait for the multicast route
-	NoWait      string // does not wait at all
+	Wait   string
+	NoWait string // its shim does not wait
 }
 
-// Install puts program, usually /proc/self/exe, into directories below dir, which has to outlive reboots: engines start
-// containers before weave runs. What is there already stays; a new version takes the place of the old one at once, also
-// in containers that exist.
-func Install(dir, program string) (Dirs, error) {
-	d := Dirs{filepath.Join(dir, "w"), filepath.Join(dir, "w-nomcast"), filepath.Join(dir, "w-noop")}
-	for _, v := range []struct{ dir, mark string }{{d.Wait, ""}, {d.NoMulticast, markNoMulticast}, {d.NoWait, markNoWait}} {
-		if err := installOne(v.dir, v.mark, program, filepath.Join(d.Wait, Name)); err != nil {
-			return d, fmt.Errorf("install the wait shim: %w", err)
+// Install puts program, usually /proc/self/exe, and what to wait for into directories below dir, which has to outlive
+// reboots: engines start containers before weave runs. A new version takes the place of the old one at once, also in
+// containers that exist; those that wait go on with the old one.
+func Install(dir, program string, routes []netip.Prefix) (Dirs, error) {
+	d := Dirs{filepath.Join(dir, "w"), filepath.Join(dir, "w-noop")}
+	var list strings.Builder
+	for _, r := range routes {
+		fmt.Fprintln(&list, r)
+	}
+	shared := filepath.Join(d.Wait, shimName)
+	err := fill(d.Wait, RoutesFile, list.String(), func() error {
+		if same, err := sameFile(shared, program); same || err != nil {
+			return err
 		}
+		return replace(shared, func(temp string) error { return copyFile(temp, program) })
+	})
+	if err == nil {
+		err = fill(d.NoWait, noWaitFile, "", func() error {
+			return replace(filepath.Join(d.NoWait, shimName), func(temp string) error { return os.Link(shared, temp) })
+		})
+	}
+	if err != nil {
+		return d, fmt.Errorf("install the wait shim: %w", err)
 	}
 	return d, nil
 }
 
-// installOne fills one directory; all but the first share the file of that.
-func installOne(dir, mark, program, shared string) error {
+// shimName is the name of the binary in its directories.
+var shimName = filepath.Base(runtime.ShimPath)
+
+// fill makes a directory with a file and a shim. Whatever the umask: containers' users are others to us.
+func fill(dir, name, text string, put func() error) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if err := os.Chmod(dir, 0o755); err != nil { // whatever the umask: containers' users are others to us
-		return err
-	}
-	if mark != "" {
-		if err := os.WriteFile(filepath.Join(dir, mark), nil, 0o644); err != nil {
-			return err
-		}
-	}
-	file := filepath.Join(dir, Name)
-	if file != shared {
-		return replace(file, func(temp string) error { return os.Link(shared, temp) })
-	}
-	if same, err := sameFile(file, program); same || err != nil {
-		return err
-	}
-	return replace(file, func(temp string) error { return copyFile(temp, program) })
+	err := replace(filepath.Join(dir, name), func(temp string) error { return os.WriteFile(temp, []byte(text), 0o644) })
+	return errors.Join(err, os.Chmod(dir, 0o755), os.Chmod(filepath.Join(dir, name), 0o644), put())
 }
 
 // replace makes a file anew and puts it in its place at once.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,23 +15,25 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+
+	"weave/runtime"
 )
 
-const patience = 10 * time.Second
+const testPatience = 10 * time.Second
 
 // TestMain lets the test binary be the shim under its name.
 func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) == Name {
+	if filepath.Base(os.Args[0]) == shimName {
 		os.Exit(Main(os.Args, os.Environ(), os.Stderr))
 	}
 	os.Exit(m.Run())
 }
 
 // installed has the shim in directories, as containers have it.
-func installed(t *testing.T) Dirs {
+func installed(t *testing.T, routes ...netip.Prefix) Dirs {
 	t.Helper()
 	dir := t.TempDir()
-	d, err := Install(dir, "/proc/self/exe")
+	d, err := Install(dir, "/proc/self/exe", routes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +50,7 @@ type held struct {
 
 func start(t *testing.T, dir string, env []string, args ...string) *held {
 	t.Helper()
-	w := &held{Cmd: exec.Command(filepath.Join(dir, Name), args...), done: make(chan error, 1)}
+	w := &held{Cmd: exec.Command(filepath.Join(dir, shimName), args...), done: make(chan error, 1)}
 	w.Stdout, w.Stderr, w.Env = &w.out, &w.out, append(os.Environ(), env...)
 	w.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWPID}
 	err := w.Start()
@@ -79,7 +82,7 @@ func (w *held) end(t *testing.T) (int, string) {
 	select {
 	case <-w.done:
 		return w.ProcessState.ExitCode(), w.out.String()
-	case <-time.After(patience):
+	case <-time.After(testPatience):
 		t.Fatal("it does not end")
 		return 0, ""
 	}
@@ -97,7 +100,7 @@ func (w *held) shimmed(t *testing.T) bool {
 
 func (w *held) listens(t *testing.T) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); ; {
+	for deadline := time.Now().Add(testPatience); ; {
 		sockets, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/netlink", w.Process.Pid))
 		if err == nil && strings.Contains(string(sockets), fmt.Sprintf("%08x", groups)) {
 			return
@@ -140,7 +143,7 @@ func (w *held) route(t *testing.T, link netlink.Link) {
 }
 
 func TestWaits(t *testing.T) {
-	d := installed(t)
+	d := installed(t, runtime.Multicast())
 	w := start(t, d.Wait, nil, "sh", "-c", "echo $$ $WEAVE_EXEC; exit 7")
 	w.listens(t)
 	link := w.wire(t)
@@ -158,7 +161,7 @@ func TestWaits(t *testing.T) {
 }
 
 func TestWaitsNotForTheRoute(t *testing.T) {
-	w := start(t, installed(t).NoMulticast, nil, "true")
+	w := start(t, installed(t).Wait, nil, "true")
 	w.address(t, w.wire(t), "fd00::1/64")
 	if code, out := w.end(t); code != 0 {
 		t.Errorf("code %d, %q", code, out)
@@ -167,7 +170,7 @@ func TestWaitsNotForTheRoute(t *testing.T) {
 
 // TestRouteThatNeverComes is not waited for much longer than the address.
 func TestRouteThatNeverComes(t *testing.T) {
-	w := start(t, installed(t).Wait, nil, "true")
+	w := start(t, installed(t, runtime.Multicast()).Wait, nil, "true")
 	w.address(t, w.wire(t), "10.32.0.1/12")
 	if code, out := w.end(t); code != 0 {
 		t.Errorf("code %d, %q", code, out)
@@ -182,12 +185,13 @@ func TestNothingToWaitFor(t *testing.T) {
 }
 
 func TestLimit(t *testing.T) {
-	w := start(t, installed(t).Wait, []string{EnvLimit + "=30ms"}, "true")
-	if code, out := w.end(t); code != 1 || !strings.Contains(out, "no interface ethwe with an address after 30ms") || !strings.Contains(out, "is weave running on this host?") {
+	w := start(t, installed(t).Wait, []string{EnvPatience + "=30ms"}, "true")
+	if code, out := w.end(t); code != 1 || !strings.Contains(out, "waited 30ms for weave") || !strings.Contains(out, "Is weave running on this host?") {
 		t.Errorf("code %d, %q", code, out)
 	}
-	w = start(t, installed(t).Wait, []string{EnvLimit + "=soon"}, "true")
-	if code, out := w.end(t); code != 1 || !strings.Contains(out, `invalid WEAVE_WAIT_LIMIT="soon"`) {
+	w = start(t, installed(t).Wait, []string{EnvPatience + "=soon"}, "true")
+	w.address(t, w.wire(t), "10.32.0.1/12")
+	if code, out := w.end(t); code != 0 || !strings.Contains(out, `WEAVE_WAIT="soon" is no duration`) {
 		t.Errorf("code %d, %q", code, out)
 	}
 }
@@ -204,7 +208,7 @@ func TestSignals(t *testing.T) {
 		}
 	}
 	w := start(t, d.NoWait, nil, "sh", "-c", `trap "exit 9" TERM; echo on; while :; do sleep 0.01; done`)
-	for deadline := time.Now().Add(patience); w.shimmed(t) && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(testPatience); w.shimmed(t) && time.Now().Before(deadline); {
 	}
 	for {
 		_ = w.Process.Signal(syscall.SIGTERM) // lost until the trap is set: it is process 1
@@ -233,15 +237,15 @@ func TestBecome(t *testing.T) {
 		out  string
 	}{
 		{"/bin:" + dir, []string{"a.script", "a  b"}, 0, dir + "/a.script 1 a  b\n"},
-		{"/bin", []string{"absent"}, 127, "weave: exec: \"absent\": executable file not found in $PATH\n"},
-		{dir, []string{"dir"}, 127, "weave: exec: \"dir\": executable file not found in $PATH\n"},
+		{"/bin", []string{"absent"}, 127, "weave: cannot run absent: executable file not found in $PATH\n"},
+		{dir, []string{"dir"}, 127, "weave: cannot run dir: executable file not found in $PATH\n"},
 		{"/bin", []string{dir + "/absent"}, 127, "no such file or directory\n"},
 		{"/bin", []string{dir + "/dir"}, 126, "permission denied\n"},
 		{dir, []string{"denied"}, 126, "permission denied\n"},
 		{dir, []string{"garbage"}, 126, "exec format error\n"},
-		{"/bin", nil, 127, "no command given"},
+		{"/bin", nil, 1, "there is no command"},
 	} {
-		cmd := exec.Command(filepath.Join(d.NoWait, Name), tt.args...)
+		cmd := exec.Command(filepath.Join(d.NoWait, shimName), tt.args...)
 		cmd.Env = []string{"PATH=/nowhere", "PATH=" + tt.path, "A=1", EnvExec + "=1"}
 		out, err := cmd.CombinedOutput()
 		if cmd.ProcessState == nil {
@@ -251,7 +255,7 @@ func TestBecome(t *testing.T) {
 			t.Errorf("%v: code %d, %q", tt.args, cmd.ProcessState.ExitCode(), out)
 		}
 	}
-	cmd := exec.Command(filepath.Join(d.NoWait, Name), "true")
+	cmd := exec.Command(filepath.Join(d.NoWait, shimName), "true")
 	cmd.Env = []string{"A=1"}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("without PATH: %v, %s", err, out)
@@ -290,7 +294,7 @@ func TestInstall(t *testing.T) {
 	program := filepath.Join(dir, "program")
 	inode := func(d string) uint64 {
 		t.Helper()
-		info, err := os.Stat(filepath.Join(d, Name))
+		info, err := os.Stat(filepath.Join(d, shimName))
 		must(t, err)
 		if info.Mode().Perm() != 0o755 {
 			t.Errorf("mode %v", info.Mode())
@@ -300,15 +304,15 @@ func TestInstall(t *testing.T) {
 	var first uint64
 	for i, text := range []string{"one", "one", "two"} {
 		must(t, os.WriteFile(program, []byte(text), 0o700))
-		d, err := Install(dir, program)
+		d, err := Install(dir, program, []netip.Prefix{runtime.Multicast()})
 		must(t, err)
-		for _, v := range []string{d.Wait, d.NoMulticast, d.NoWait} {
-			got, err := os.ReadFile(filepath.Join(v, Name))
+		for _, v := range []string{d.Wait, d.NoWait} {
+			got, err := os.ReadFile(filepath.Join(v, shimName))
 			if err != nil || string(got) != text || inode(v) != inode(d.Wait) {
 				t.Errorf("%d: %s: %q, %v", i, v, got, err)
 			}
 			entries, _ := os.ReadDir(v)
-			if want := 2; len(entries) != want && !(v == d.Wait && len(entries) == 1) {
+			if len(entries) != 2 {
 				t.Errorf("%s has %v", v, entries)
 			}
 		}

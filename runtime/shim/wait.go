@@ -1,9 +1,11 @@
 package shim
 
 import (
-	"bufio"
 	"bytes"
+	"encoding/binary"
+	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -19,16 +21,19 @@ const (
 	pollBlind  = 5 * time.Millisecond
 )
 
-// wish is what is waited for.
-type wish struct {
-	link      string
-	multicast bool          // also its route for 224.0.0.0/4
-	limit     time.Duration // 0 = none
-	needless  func() bool   // tells that there is nothing more to wait for; nil = never
+// routeGrace is for what is to follow an address: a program can live without.
+const routeGrace = 2 * time.Second
+
+// want is what is waited for.
+type want struct {
+	link     string
+	routes   []string      // through it, as keysOf writes them
+	limit    time.Duration // 0 = none
+	needless func() bool   // tells that there is nothing more to wait for; nil = never
 }
 
 // wait returns true when everything is there, false after the limit.
-func (w wish) wait() bool {
+func (w want) wait() bool {
 	if done, _ := w.look(); done {
 		return true
 	}
@@ -53,11 +58,11 @@ func (w wish) wait() bool {
 }
 
 // look tells whether everything is there, and whether at least the address is.
-func (w wish) look() (done, address bool) {
+func (w want) look() (done, address bool) {
 	if !hasAddress(w.link) {
 		return false, false
 	}
-	return !w.multicast || hasMulticastRoute("/proc/net/route", w.link), true
+	return len(w.routes) == 0 || hasRoutes("/proc/net/route", w.link, w.routes), true
 }
 
 func hasAddress(link string) bool {
@@ -77,22 +82,40 @@ func hasAddress(link string) bool {
 	return false
 }
 
-// hasMulticastRoute reads the kernel's table, in which addresses are hexadecimal in the byte order of the machine
-// (net/ipv4/fib_trie.c). Where there is none to read, nothing is waited for.
-func hasMulticastRoute(file, link string) bool {
-	f, err := os.Open(file)
+// keysOf reads a list of IPv4 prefixes, one a line, and writes each as the kernel's table has it: network and mask in
+// hexadecimal, in the byte order of the machine (net/ipv4/fib_trie.c, fib_route_seq_show).
+func keysOf(list string) []string {
+	var keys []string
+	for line := range strings.FieldsSeq(list) {
+		p, err := netip.ParsePrefix(line)
+		if err != nil || !p.Addr().Is4() {
+			continue
+		}
+		network := p.Masked().Addr().As4()
+		keys = append(keys, fmt.Sprintf("%08X/%08X",
+			binary.NativeEndian.Uint32(network[:]), binary.NativeEndian.Uint32(net.CIDRMask(p.Bits(), 32))))
+	}
+	return keys
+}
+
+// hasRoutes reads the kernel's table. Where there is none to read, nothing is waited for.
+func hasRoutes(table, link string, keys []string) bool {
+	text, err := os.ReadFile(table)
 	if err != nil {
 		return true
 	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		c := strings.Fields(lines.Text())
-		if len(c) > 7 && c[0] == link && (c[1] == "000000E0" || c[1] == "E0000000") && (c[7] == "000000F0" || c[7] == "F0000000") {
-			return true
+	have := map[string]bool{}
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) > 7 && f[0] == link {
+			have[f[1]+"/"+f[7]] = true
 		}
 	}
-	return false
+	for _, k := range keys {
+		if !have[k] {
+			return false
+		}
+	}
+	return true
 }
 
 // mainWaits tells whether the container's own process still is the shim: process 1, or the child of an init (--init). What
