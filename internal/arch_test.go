@@ -27,6 +27,9 @@ const (
 	edgeReason = "an edge knows the core in its own folder; only internal/node joins rooms"
 )
 
+// engineSuite is what the one test of the edges to engines needs.
+var engineSuite = []string{"netns-tests/lab", "runtime", "runtime/docker", "runtime/podman", "runtime/enginetest"}
+
 // rooms lists every package that other packages may be built on. A package
 // that is missing here fails the test: say first where it belongs.
 var rooms = map[string]room{
@@ -57,7 +60,7 @@ var rooms = map[string]room{
 	"internal/node":       {may: []string{"*"}, above: "the one place that joins rooms"},
 	"cmd/weave":           {may: []string{"internal/api", "internal/node", "runtime/shim"}, above: "the command line makes one API call or runs the node"},
 	"internal":            {},
-	"netns-tests":         {may: []string{"netns-tests/lab"}, above: "tests use the built binary as a user does"},
+	"netns-tests":         {may: engineSuite, above: "tests use the built binary as a user does; engines' edges are tested on the lab's engines"},
 	"netns-tests/lab":     {above: "the harness must build hosts without the code it tests"},
 	"netns-tests/demo":    {may: []string{"netns-tests/lab"}, above: "the demo uses the built binary as a user does"},
 	"netns-tests/soak":    {may: []string{"netns-tests/lab"}, above: "the soak uses the built binary as a user does"},

@@ -3,11 +3,16 @@
 # As root the missing ones are installed; as a user they are named.
 set -euo pipefail
 
-declare -A package=([nft]=nftables [ip]=iproute2 [iperf3]=iperf3 [tincd]=tinc [fastd]=fastd)
+# Podman prefers crun where it is installed, which some machines' control groups do not suit: runc is named with it.
+declare -A package=(
+  [nft]=nftables [ip]=iproute2 [iperf3]=iperf3 [tincd]=tinc [fastd]=fastd [dockerd]="docker.io" [docker]="docker.io" [runc]=runc
+  [podman]="podman runc netavark aardvark-dns uidmap slirp4netns fuse-overlayfs" [busybox]=busybox-static [nsenter]=util-linux
+)
 missing=()
 PATH=$PATH:/usr/sbin:/sbin
 for tool in "$@"; do
-  command -v "$tool" >/dev/null || missing+=("${package[$tool]}")
+  # shellcheck disable=SC2206 # several packages
+  command -v "$tool" >/dev/null || missing+=(${package[$tool]})
 done
 if [ ${#missing[@]} -eq 0 ]; then
   exit 0

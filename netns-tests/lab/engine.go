@@ -255,6 +255,42 @@ func (m *Machine) StopDocker() error { return m.end(&m.docker, syscall.SIGTERM, 
 // KillPodman ends Podman's service; its containers live on.
 func (m *Machine) KillPodman() error { return m.end(&m.podman, syscall.SIGKILL, "") }
 
+// StopPodman ends Podman's service in order; its containers live on.
+func (m *Machine) StopPodman() error { return m.end(&m.podman, syscall.SIGTERM, "") }
+
+// DockerSocket and PodmanSocket are paths of the engines' sockets for us, who are not on the machine.
+func (m *Machine) DockerSocket() string { return fmt.Sprintf("/proc/%d/root%s", m.pid, dockerSocket) }
+
+// PodmanSocket is the path of Podman's socket for us.
+func (m *Machine) PodmanSocket() string { return fmt.Sprintf("/proc/%d/root%s", m.pid, podmanSocket) }
+
+// PauseDocker stops dockerd in its tracks, or lets it go on.
+func (m *Machine) PauseDocker(on bool) error { return pause(m.docker, on) }
+
+// PausePodman stops Podman's service in its tracks, or lets it go on.
+func (m *Machine) PausePodman(on bool) error { return pause(m.podman, on) }
+
+// pause works on what background started. nsenter, which waits for the engine, stops itself when it sees the engine
+// stopped, and then nobody would wake it: so it is stopped first and woken last.
+func pause(c *exec.Cmd, on bool) error {
+	if c == nil {
+		return errors.New("pause: the engine does not run")
+	}
+	engine := childrenOf(c.Process.Pid)
+	if on {
+		return signalAll(syscall.SIGSTOP, append([]int{c.Process.Pid}, engine...))
+	}
+	return signalAll(syscall.SIGCONT, append(engine, c.Process.Pid))
+}
+
+func signalAll(s syscall.Signal, pids []int) error {
+	var errs []error
+	for _, pid := range pids {
+		errs = append(errs, unix.Kill(pid, s))
+	}
+	return errors.Join(errs...)
+}
+
 // end ends what background started: nsenter, and the process that it became or waits for.
 func (m *Machine) end(cmd **exec.Cmd, signal syscall.Signal, pidfile string) error {
 	c := *cmd
@@ -262,9 +298,7 @@ func (m *Machine) end(cmd **exec.Cmd, signal syscall.Signal, pidfile string) err
 		return nil
 	}
 	*cmd = nil
-	for _, pid := range childrenOf(c.Process.Pid) {
-		_ = unix.Kill(pid, signal)
-	}
+	_ = signalAll(signal, childrenOf(c.Process.Pid)) // which may have ended by itself
 	err := c.Wait()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		err = nil

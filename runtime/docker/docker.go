@@ -142,14 +142,17 @@ func exchanged(err error) bool {
 	return client.IsErrConnectionFailed(err) || errdefs.IsInvalidArgument(err)
 }
 
-// refused turns Docker's ways to say that it knows no such container into ErrNoContainer.
+// refused turns the ways to say that there is no such container into ErrNoContainer. To the beginning of several ids
+// Docker answers a 500 or a 400, by its age, and Podman's Docker-like API a 404 or a 500, by the call.
 func (e *Engine) refused(ref string, err error) error {
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
+	}
+	text := strings.ToLower(err.Error())
+	switch {
 	case errdefs.IsNotFound(err):
 		return fmt.Errorf("%s: %q: %w", e.name, ref, runtime.ErrNoContainer)
-	case strings.Contains(strings.ToLower(err.Error()), "multiple ids found"): // a 500 or a 400, by the engine's age
+	case strings.Contains(text, "multiple ids found"), strings.Contains(text, "more than one result"):
 		return fmt.Errorf("%s: %q begins more than one id: %w", e.name, ref, runtime.ErrNoContainer)
 	}
 	return err
@@ -199,7 +202,10 @@ func (e *Engine) List(ctx context.Context) ([]runtime.Container, error) {
 }
 
 func (e *Engine) list(ctx context.Context, api *client.Client) ([]runtime.Container, error) {
-	found, err := api.ContainerList(ctx, client.ContainerListOptions{})
+	// Docker lists the paused ones also without a filter, Podman's Docker-like API does not.
+	found, err := api.ContainerList(ctx, client.ContainerListOptions{
+		Filters: client.Filters{}.Add("status", "running", "paused"),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -235,8 +241,8 @@ func (e *Engine) Kill(ctx context.Context, id string) error {
 	}
 	return e.call(ctx, "kill "+id, func(ctx context.Context, api *client.Client) error {
 		_, err := api.ContainerKill(ctx, id, client.ContainerKillOptions{Signal: "KILL"})
-		if errdefs.IsConflict(err) { // it does not run
-			return nil
+		if errdefs.IsConflict(err) || (err != nil && strings.Contains(err.Error(), "container state improper")) {
+			return nil // it does not run: so say Docker, and Podman's Docker-like API
 		}
 		return e.refused(id, err)
 	})

@@ -12,8 +12,8 @@ import (
 type Engine struct{ runtime.Engine }
 
 // Open fails: the program was built without the tag "remote".
-func Open(name, endpoint string) (*Engine, error) {
-	return nil, fmt.Errorf("%s: %s: built without podman support; build with -tags remote, as make does", name, endpoint)
+func Open(name, _ string) (*Engine, error) {
+	return nil, fmt.Errorf("%s: built without podman support; build with -tags remote, as make does", name)
 }
 
 // Endpoint is where the service is.

@@ -82,17 +82,19 @@ func (e *Engine) get(ctx context.Context, into any, endpoint string, query url.V
 	return nil
 }
 
-// unknown turns Podman's ways to say that it knows no such container into ErrNoContainer. It answers 404 also to the
-// beginning of several ids.
+// unknown turns Podman's ways to say that it knows no such container into ErrNoContainer. What it answers to the beginning
+// of several ids is a 404 or a 500, by the call.
 func (e *Engine) unknown(ref string, err error) error {
 	var r *refusal
-	if !errors.As(err, &r) || r.Status != http.StatusNotFound {
+	switch {
+	case !errors.As(err, &r):
 		return err
-	}
-	if strings.Contains(r.Message, "more than one") {
+	case strings.Contains(r.Message, "more than one result"):
 		return fmt.Errorf("%s: %q begins more than one id: %w", e.name, ref, runtime.ErrNoContainer)
+	case r.Status == http.StatusNotFound:
+		return fmt.Errorf("%s: %q: %w", e.name, ref, runtime.ErrNoContainer)
 	}
-	return fmt.Errorf("%s: %q: %w", e.name, ref, runtime.ErrNoContainer)
+	return err
 }
 
 // Inspect tells of a container.
