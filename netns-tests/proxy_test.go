@@ -267,8 +267,8 @@ func TestProxyPodman(t *testing.T) {
 	image := "localhost/" + lab.ImageName
 	good(t, m.Proxied("run", "-d", "--name", "web", "--net", "none", image))
 	names(t, m, "web", address(t, m, "web"))
-	out := good(t, m.Proxied("run", "--rm", "--net", "none", image, "sh", "-c", "ip -4 -o addr show ethwe; nslookup web.weave.local; cat /proc/1/cmdline; cat /etc/resolv.conf; ip route; cat /etc/hosts"))
-	if !strings.Contains(out, address(t, m, "web")) || !strings.Contains(out, "ethwe") || strings.Contains(out, "/w/w") {
+	out := good(t, m.Proxied("run", "--rm", image, "sh", "-c", "ip -4 -o addr show ethwe; nslookup web.weave.local; cat /etc/resolv.conf"))
+	if !strings.Contains(out, address(t, m, "web")) || !strings.Contains(out, "ethwe") {
 		t.Errorf("a container has\n%s", out)
 	}
 	if r := m.Proxied("exec", "web", "sh", "-c", "echo out; env; exit 7"); r.RC != 7 || !strings.HasPrefix(r.Stdout, "out\n") || strings.Contains(r.Stdout, "WEAVE_EXEC") {
