@@ -34,6 +34,7 @@ var engineSuite = []string{"netns-tests/lab", "runtime", "runtime/docker", "runt
 // that is missing here fails the test: say first where it belongs.
 var rooms = map[string]room{
 	"stack":               {pure: true, above: coreReason},
+	"stack/host":          {may: []string{"stack"}, above: edgeReason},
 	"peer/wire":           {pure: true, above: coreReason},
 	"peer/session":        {pure: true, may: []string{"peer/wire", "peer/session/gcm"}, above: coreReason},
 	"peer/session/gcm":    {pure: true, above: coreReason},

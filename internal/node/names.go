@@ -119,8 +119,12 @@ func (n *node) listenNames(ctx context.Context, l *namesLoop) error {
 	case at.Addr().IsUnspecified():
 		l.address = netip.AddrPortFrom(service, at.Port())
 	}
-	if n.bridge == nil && !l.cfg.Listen.IsValid() {
-		l.address = netip.AddrPort{} // nobody can reach us on the overlay yet
+	if n.presence != nil && !l.cfg.Listen.IsValid() {
+		packets, streams, err := n.presence.serveNames()
+		if err != nil {
+			return fmt.Errorf("serve names on the overlay: %w", err)
+		}
+		l.packets, l.streams = []net.PacketConn{packets}, []net.Listener{streams}
 	} else if err := n.openNameSockets(ctx, l, at); err != nil {
 		return err
 	}

@@ -52,6 +52,8 @@ type loops struct {
 	ipam        *ipamLoop    // nil: addresses are not allocated
 	names       *namesLoop   // nil: names are not served
 	proxy       *proxyServer // nil: the Docker API is not proxied
+	presence    *presence    // nil: the bridge is the host's presence
+	exposure    *exposure
 }
 
 // phase is how far the daemon is.
@@ -176,8 +178,14 @@ func (n *node) openHost() error {
 
 // openUserHost is openHost without the rights of root.
 func (n *node) openUserHost() error {
-	var err error
-	n.host, err = newUserHost(n.dp, n.cfg.MTU, n.log.With("part", "namespaces"))
+	wired, err := newUserHost(n.dp, n.cfg.MTU, n.log.With("part", "namespaces"))
+	if err != nil {
+		return err
+	}
+	n.host = wired
+	if n.presence, err = n.openPresence(); err == nil && n.cfg.Names.Domain != "" {
+		wired.service = n.presence.service
+	}
 	return err
 }
 
@@ -272,12 +280,21 @@ func (n *node) run(ctx context.Context) error {
 		if err := n.adopt(ctx); err != nil {
 			n.log.Warn("not every address could be taken over", "err", err)
 		}
+		if err := n.recallExposed(ctx); err != nil {
+			n.log.Warn("not everything that was exposed could be taken over", "err", err)
+		}
 		if err := n.recallNames(ctx); err != nil {
 			n.log.Warn("not every name could be taken over", "err", err)
 		}
 		g.Go(func() error { return n.containers.run(ctx) })
 		if n.proxy != nil {
 			g.Go(func() error { return n.proxy.run(ctx) })
+		}
+		if n.bridge != nil {
+			g.Go(func() error { return n.bridge.WatchRules(ctx) })
+		}
+		if n.presence != nil {
+			g.Go(func() error { return n.presence.run(ctx) })
 		}
 		n.ready.Store(true)
 		n.log.Info("running", "name", n.memory.name, "nickname", n.cfg.Nickname, "port", n.cfg.Port, "instance", n.cfg.Instance)
@@ -328,6 +345,9 @@ func (n *node) close() {
 	}
 	if n.proxy != nil {
 		n.proxy.Close()
+	}
+	if n.presence != nil {
+		n.presence.Close()
 	}
 	if n.bridge != nil {
 		n.bridge.Close()
