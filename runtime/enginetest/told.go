@@ -174,9 +174,6 @@ func aliases(b *bench) {
 }
 
 func pods(b *bench) {
-	if !b.Pods {
-		b.Skipf("%s has no pods", b.Command)
-	}
 	b.run("pod", "create", "--name", "pod", "--infra-image", b.Image, "--infra-command", "sleep 1000", "--net", "none")
 	first, second := b.sleeper("first", "--pod", "pod"), b.sleeper("second", "--pod", "pod")
 	running, err := b.List(b.context())
