@@ -36,11 +36,24 @@ func runFakeNode(ctx context.Context, cfg node.Config) error {
 	s, err := api.Listen(api.Config{
 		Socket: filepath.Join(cfg.Paths.Run, api.SocketName), HTTPAddr: cfg.Listeners.HTTP, StatusAddr: cfg.Listeners.Status,
 		Instance: cfg.Instance, Log: cfg.Log,
-	}, api.Backends{Reporter: n, Peers: n, Attacher: n, Lifecycle: n})
+	}, backends(n))
 	if err != nil {
 		return err
 	}
 	return s.Run(ctx)
+}
+
+// backends has a proxy for the nickname "proxied".
+func backends(n *fakeNode) api.Backends {
+	b := api.Backends{Reporter: n, Peers: n, Attacher: n, Lifecycle: n}
+	if n.cfg.Nickname == "proxied" {
+		b.Proxies = n
+	}
+	return b
+}
+
+func (n *fakeNode) ProxyAddresses() []string {
+	return []string{"tcp://0.0.0.0:12375", "unix:///run/weave/weave.sock"}
 }
 
 // resetFakeNode is node.Reset.

@@ -55,6 +55,9 @@ func (inv *invocation) launch(c *cli.Context) error {
 			inv.warn("--%s is ignored: the service it was for no longer exists", name)
 		}
 	}
+	if c.IsSet("no-detect-tls") {
+		inv.warn("--no-detect-tls is ignored: the flags of dockerd never are looked at")
+	}
 	if err := inv.refuseSecond(c.Context); err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 
 func main() {
 	if filepath.Base(os.Args[0]) == filepath.Base(node.ShimPath) {
-		os.Exit(shim.Main(os.Args[1:], os.Stderr))
+		os.Exit(shim.Main(os.Args, os.Environ(), os.Stderr))
 	}
 	if len(os.Args) == 2 && os.Args[1] == node.InsideVerb {
 		os.Exit(inside())

@@ -39,6 +39,7 @@ func TestScript(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			for _, name := range []string{
 				"WEAVE_PASSWORD", "WEAVE_PORT", "WEAVE_MTU", envRole, envInstance, "XDG_RUNTIME_DIR", "XDG_STATE_HOME",
+				"PROXY_HOST",
 			} {
 				env.Setenv(name, "")
 			}

@@ -154,6 +154,9 @@ func (inv *invocation) dnsLookup(c *cli.Context) error {
 	if c.NArg() != 1 || c.Args().First() == "" {
 		return &usageError{}
 	}
+	if text, err := inv.client().Lookup(c.Context, c.Args().First()); !isAbsent(err) {
+		return inv.print(text, err)
+	}
 	address, domain, err := inv.client().NameServer(c.Context)
 	if err != nil {
 		return err

@@ -120,11 +120,16 @@ func (inv *invocation) proxyAddress(ctx context.Context) (string, bool) {
 	if err != nil || len(all) == 0 {
 		return "", false
 	}
-	host, port, err := net.SplitHostPort(strings.TrimPrefix(all[0], "tcp://"))
-	if err != nil || !strings.HasPrefix(all[0], "tcp://") || !slices.Contains([]string{"", "0.0.0.0", "::"}, host) {
-		return all[0], true
+	return reachable(all[0]), true
+}
+
+// reachable names this machine in an address that stands for all of its.
+func reachable(address string) string {
+	host, port, err := net.SplitHostPort(strings.TrimPrefix(address, "tcp://"))
+	if err != nil || !strings.HasPrefix(address, "tcp://") || !slices.Contains([]string{"", "0.0.0.0", "::"}, host) {
+		return address
 	}
-	return "tcp://" + net.JoinHostPort(proxyHost(), port), true
+	return "tcp://" + net.JoinHostPort(proxyHost(), port)
 }
 
 // proxyHost is this machine as docker's client knows it.
@@ -140,8 +145,15 @@ func proxyHost() string {
 
 // warnProxied tells a user who stops weave that docker's client still talks to the proxy.
 func (inv *invocation) warnProxied(ctx context.Context) {
+	now := os.Getenv(envDockerHost)
+	if now == "" {
+		return
+	}
 	all, err := inv.client().ProxyAddresses(ctx)
-	if now := os.Getenv(envDockerHost); err == nil && now != "" && slices.Contains(all, now) {
+	for i, address := range all {
+		all[i] = reachable(address)
+	}
+	if err == nil && slices.Contains(all, now) {
 		fmt.Fprintln(inv.stderr, "WARNING: It appears that your environment is configured to use the Weave Docker API proxy.\n"+
 			"Stopping it will break this and subsequent docker invocations. To restore your\n"+
 			"environment, run 'eval $(weave env --restore)'.")

@@ -40,6 +40,11 @@ weave attach        [<addr> ...] [--name <name> ... | -h <fqdn>] [--without-dns]
                     [--no-multicast-route] [--wait <duration>] <target>
       detach        [<addr> ...] [--wait <duration>] <target>
 
+weave expose        [<addr> ...] [-h <fqdn>] [--without-masquerade]
+                    [--publish [<ip>:]<port>:<name>:<port>[/udp] ...]
+                    [--import <port>:<host>:<port>[/udp] ...]
+      hide          [<addr> ...]
+
 weave dns-add       [<ip_address> ...] <target> [-h <fqdn>] [--service <service> ...]
                     <ip_address> ... -h <fqdn> [--service <service> ...]
       dns-remove    [<ip_address> ...] <target> [-h <fqdn>]

@@ -34,6 +34,8 @@ func (inv *invocation) verbs() []*cli.Command {
 		{Name: "dns-lookup", Action: inv.dnsLookup},
 		{Name: "dns-args", Action: inv.dnsArgs},
 		{Name: "dns-setup", Flags: []cli.Flag{&cli.BoolFlag{Name: "apply"}}, Action: inv.dnsSetup},
+		{Name: "expose", Flags: exposeFlags(), Action: inv.expose},
+		{Name: "hide", Flags: portFlags(), Action: inv.hide},
 		{Name: "env", Flags: []cli.Flag{&cli.BoolFlag{Name: "restore"}}, Action: inv.env},
 		{Name: "config", Action: inv.config},
 		{Name: "setup-podman", Flags: []cli.Flag{

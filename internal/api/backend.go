@@ -53,6 +53,7 @@ type Backends struct {
 	Names     Names
 	Hooks     Hooks
 	Proxies   Proxies
+	Exposer   Exposer
 	Metrics   http.Handler // GET /metrics
 }
 

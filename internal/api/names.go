@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +20,9 @@ type Names interface {
 	AddName(ctx context.Context, req NameRequest) error
 	// RemoveName removes all that matches; what the request does not say matches everything.
 	RemoveName(ctx context.Context, req NameRequest) error
+	// Lookup finds the IPv4 addresses of a name of the network's, where the host itself cannot ask the server: that one
+	// listens on the overlay only. ok is false where it can.
+	Lookup(ctx context.Context, name string) (addrs []netip.Addr, ok bool)
 	// NameServer is the domain, and where it is served, as containers reach it.
 	NameServer() (domain string, at netip.AddrPort)
 }
@@ -72,6 +76,16 @@ func (s *Server) addNameRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /dns-address-port", func(w http.ResponseWriter, _ *http.Request) {
 		_, at := b.NameServer()
 		writeText(w, at.String())
+	})
+	mux.HandleFunc("GET /lookup/{name}", func(w http.ResponseWriter, r *http.Request) {
+		addrs, ok := b.Lookup(r.Context(), r.PathValue("name"))
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		for _, a := range addrs {
+			_, _ = fmt.Fprintln(w, a)
+		}
 	})
 	mux.HandleFunc("PUT /name", s.name(b.AddName))
 	mux.HandleFunc("PUT /name/{container}/{ip}", s.name(b.AddName))
@@ -209,4 +223,9 @@ func (c *Client) AddNames(ctx context.Context, params map[string][]string) error
 func (c *Client) RemoveNames(ctx context.Context, params map[string][]string) error {
 	_, err := c.do(ctx, http.MethodDelete, "/name", params, "")
 	return err
+}
+
+// Lookup asks the daemon itself for a name's addresses, one a line; a StatusError of 404 says to ask its name server.
+func (c *Client) Lookup(ctx context.Context, name string) (string, error) {
+	return c.do(ctx, http.MethodGet, "/lookup/"+url.PathEscape(name), nil, "")
 }

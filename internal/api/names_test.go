@@ -24,6 +24,8 @@ func (n *fakeNames) RemoveName(_ context.Context, r NameRequest) error {
 	return nil
 }
 
+func (n *fakeNames) Lookup(context.Context, string) ([]netip.Addr, bool) { return nil, false }
+
 func (n *fakeNames) NameServer() (string, netip.AddrPort) {
 	return "weave.local.", netip.MustParseAddrPort("169.254.64.1:53")
 }

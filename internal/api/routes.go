@@ -77,6 +77,7 @@ func (s *Server) writeRoutes() *http.ServeMux {
 	s.addNameRoutes(mux)
 	s.addHookRoutes(mux)
 	s.addProxyRoutes(mux)
+	s.addExposeRoutes(mux)
 	return mux
 }
 

@@ -287,7 +287,7 @@ func (n *node) adopt(ctx context.Context) error {
 		return err
 	}
 	for _, h := range all {
-		if h.Container && !alive[h.Ident] {
+		if h.Container && !alive[h.Ident] && h.Ident != exposeIdent {
 			in := ipam.Input(ipam.Gone{Ident: h.Ident})
 			if _, ok := n.containers.recall(h.Ident); ok {
 				in = ipam.Died{Ident: h.Ident} // it may run again already

@@ -12,7 +12,7 @@ import (
 
 // backends are what the API works with.
 func (n *node) backends() api.Backends {
-	b := api.Backends{Reporter: n, Peers: n, Attacher: n, Lifecycle: n, Secrets: n.secrets, Hooks: n, Metrics: n.metricsHandler()}
+	b := api.Backends{Reporter: n, Peers: n, Attacher: n, Lifecycle: n, Secrets: n.secrets, Hooks: n, Exposer: n, Metrics: n.metricsHandler()}
 	if n.ipam != nil {
 		b.Holders, b.Space = n.ipam, n.ipam
 	}
@@ -38,10 +38,14 @@ func (n *node) Forget(ctx context.Context, targets []string) error {
 // Containers implements api.Attacher.
 func (n *node) Containers(ctx context.Context, names []string) ([]api.Container, error) {
 	if len(names) == 0 {
-		return n.attachments.containers(), nil
+		return append(n.shownExposed(), n.attachments.containers()...), nil
 	}
 	var out []api.Container
 	for _, name := range names {
+		if name == exposeIdent {
+			out = append(out, n.shownExposed()...)
+			continue
+		}
 		if p, err := n.locate(ctx, name); err == nil && !p.target.ID.IsZero() {
 			out = n.attachments.container(out, name, p.target)
 		}

@@ -53,6 +53,7 @@ type loops struct {
 	names       *namesLoop   // nil: names are not served
 	proxy       *proxyServer // nil: the Docker API is not proxied
 	presence    *presence    // nil: the bridge is the host's presence
+	exposure    *exposure
 }
 
 // phase is how far the daemon is.
@@ -279,12 +280,18 @@ func (n *node) run(ctx context.Context) error {
 		if err := n.adopt(ctx); err != nil {
 			n.log.Warn("not every address could be taken over", "err", err)
 		}
+		if err := n.recallExposed(ctx); err != nil {
+			n.log.Warn("not everything that was exposed could be taken over", "err", err)
+		}
 		if err := n.recallNames(ctx); err != nil {
 			n.log.Warn("not every name could be taken over", "err", err)
 		}
 		g.Go(func() error { return n.containers.run(ctx) })
 		if n.proxy != nil {
 			g.Go(func() error { return n.proxy.run(ctx) })
+		}
+		if n.bridge != nil {
+			g.Go(func() error { return n.bridge.WatchRules(ctx) })
 		}
 		if n.presence != nil {
 			g.Go(func() error { return n.presence.run(ctx) })

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"weave/runtime"
 	overlay "weave/stack/host"
@@ -49,3 +50,43 @@ func (p *presence) serveNames() (net.PacketConn, net.Listener, error) {
 
 // run keeps the stack until ctx ends.
 func (p *presence) run(ctx context.Context) error { return p.Run(ctx) }
+
+// exposedAddresses are those besides the service address.
+func (p *presence) exposedAddresses() []netip.Prefix {
+	return slices.DeleteFunc(p.Addresses(), func(a netip.Prefix) bool { return a.Addr() == p.service })
+}
+
+func (p *presence) exposedAddress() netip.Addr {
+	for _, a := range p.exposedAddresses() {
+		if a.Addr().Is4() {
+			return a.Addr()
+		}
+	}
+	return netip.Addr{}
+}
+
+// have gives the stack these addresses and no others besides the service address.
+func (p *presence) have(want []netip.Prefix) error {
+	for _, a := range runtime.Remove(p.exposedAddresses(), want) {
+		if err := p.RemoveAddress(a.Addr()); err != nil {
+			return err
+		}
+	}
+	for _, a := range want {
+		if err := p.AddAddress(a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// serveProxy has programs of the host connect to the overlay by SOCKS5 and HTTP.
+func (p *presence) serveProxy(ctx context.Context, at string, resolve overlay.Resolver) error {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", at)
+	if err != nil {
+		return fmt.Errorf("serve the proxy for programs: %w", err)
+	}
+	_, err = p.Proxy(l, overlay.ProxyConfig{Resolve: resolve})
+	return err
+}

@@ -1,14 +1,9 @@
 package node
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"weave/internal/api"
 	"weave/runtime"
@@ -35,12 +30,13 @@ func (n *node) openProxy() error {
 			return nil
 		}
 	}
-	if err := n.installShim(); err != nil {
-		return fmt.Errorf("the wait shim: %w", err)
+	dirs, err := shim.Install(n.cfg.Paths.State, "/proc/self/exe", n.shimRoutes())
+	if err != nil {
+		return err
 	}
 	p, err := proxy.New(proxy.Config{
 		Upstream: n.cfg.Engines.Docker, Network: n.containers, Naming: n.cfg.Engines.Naming, DNS: n.containerDNS(),
-		Shim: proxy.Shim{Dir: n.shimDir(), Relabel: selinux()}, Log: n.log.With("part", "proxy"),
+		Shim: proxy.Shim{Dir: dirs.Wait, NoWait: dirs.NoWait, Relabel: selinux()}, Log: n.log.With("part", "proxy"),
 		NoDefaultAllocation: cfg.NoDefaultAllocation || n.ipam == nil, RewriteInspect: cfg.RewriteInspect,
 	})
 	if err != nil {
@@ -69,44 +65,16 @@ func (n *node) containerDNS() netip.Addr {
 	return n.names.address.Addr()
 }
 
-// shimDir is what containers get as runtime.ShimDir.
-func (n *node) shimDir() string { return filepath.Join(n.cfg.Paths.State, "w") }
-
-// installShim puts our own binary where containers have it mounted, and what it
-// has to wait for.
-func (n *node) installShim() error {
-	dir := n.shimDir()
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	var routes []string
+// shimRoutes are what containers wait for besides an address.
+func (n *node) shimRoutes() []netip.Prefix {
+	var routes []netip.Prefix
 	if !n.cfg.Engines.NoMulticastRoute {
-		routes = append(routes, runtime.Multicast().String())
+		routes = append(routes, runtime.Multicast())
 	}
 	if at := n.containerDNS(); at.Is4() && runtime.ServiceRange().Contains(at) {
-		routes = append(routes, netip.PrefixFrom(at, 32).String())
+		routes = append(routes, netip.PrefixFrom(at, 32))
 	}
-	if err := os.WriteFile(filepath.Join(dir, shim.RoutesFile), []byte(strings.Join(routes, "\n")+"\n"), 0o644); err != nil {
-		return err
-	}
-	ours, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		return err
-	}
-	path := filepath.Join(dir, "w")
-	if was, err := os.ReadFile(path); err == nil && bytes.Equal(was, ours) {
-		return nil
-	}
-	f, err := os.CreateTemp(dir, ".w-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(ours)
-	if err := errors.Join(err, f.Chmod(0o755), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path) // containers that wait go on with the old one
+	return routes
 }
 
 // run serves until ctx ends.

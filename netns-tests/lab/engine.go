@@ -265,6 +265,11 @@ func (m *Machine) DockerSocket() string { return fmt.Sprintf("/proc/%d/root%s", 
 // PodmanSocket is the path of Podman's socket for us.
 func (m *Machine) PodmanSocket() string { return fmt.Sprintf("/proc/%d/root%s", m.pid, podmanSocket) }
 
+// ProxySocket is the path of weave's proxy's socket, as we see it.
+func (m *Machine) ProxySocket() string {
+	return fmt.Sprintf("/proc/%d/root/run/weave/weave.sock", m.pid)
+}
+
 // PauseDocker stops dockerd in its tracks, or lets it go on.
 func (m *Machine) PauseDocker(on bool) error { return pause(m.docker, on) }
 

@@ -49,6 +49,7 @@ type Host struct {
 	uplink  string
 	service netip.Addr // invalid until EnsureService
 	direct  bool       // attachments have no bridge, see Inside
+	exposed []runtime.Exposure
 }
 
 // Open opens the host's namespace. It changes nothing. log may be nil.
@@ -169,6 +170,10 @@ func (h *Host) Reset() error {
 	var errs []error
 	if err := h.redirect(netip.Addr{}, 0, 0); err != nil {
 		h.log.Debug("cannot look for redirections", "err", err) // a kernel without nf_tables has none
+	}
+	h.exposed = nil
+	if err := h.exposeRules(nil); err != nil {
+		h.log.Debug("cannot look for rules of exposed addresses", "err", err)
 	}
 	for _, l := range links {
 		if l.Type() == "bridge" {

@@ -36,7 +36,7 @@ func newEngine(upstream string) (*engine, error) {
 	switch {
 	case scheme == "unix" && strings.HasPrefix(rest, "/"):
 		e.network, e.address = "unix", rest
-	case scheme == "tcp" && rest != "":
+	case (scheme == "tcp" || scheme == "http") && rest != "":
 		if _, _, err := net.SplitHostPort(rest); err != nil {
 			return nil, fmt.Errorf("proxy: invalid engine address %q: %w", upstream, err)
 		}

@@ -120,6 +120,22 @@ func (h head) withBody(n int) head {
 	return out
 }
 
+// hosted makes up a host where the client named one that is none, as old versions of docker did with the path of the socket:
+// the engine's server refuses such a request (net/http, "malformed Host header").
+func (h head) hosted() head {
+	for _, host := range h.values("Host") {
+		if strings.IndexFunc(host, func(r rune) bool { return !strings.ContainsRune(hostRunes, r) }) >= 0 {
+			out := h.without("Host")
+			out.fields = append([]string{"Host: docker"}, out.fields...)
+			return out
+		}
+	}
+	return h
+}
+
+// hostRunes are those of RFC 3986's host and port.
+const hostRunes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!$%&()*+,-.:;=[]'_~"
+
 // closes tells that no other message follows on the connection (RFC 9112, section 9.3).
 func (h head) closes(version string) bool {
 	return h.has("Connection", "close") || version == "HTTP/1.0" && !h.has("Connection", "keep-alive")

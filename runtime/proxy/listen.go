@@ -40,7 +40,8 @@ type Listeners struct {
 	main  string // "" = not listened on
 }
 
-var errRelative = errors.New("When launching the proxy, unix sockets must be specified as an absolute path.") //nolint:staticcheck // Weave Net's text
+//lint:ignore ST1005 scripts look for it, as Weave Net wrote it
+var errRelative = errors.New("When launching the proxy, unix sockets must be specified as an absolute path.")
 
 // ParseEndpoint reads one endpoint: network "unix" or "tcp", and its address.
 func ParseEndpoint(text string) (network, address string, err error) {

@@ -83,6 +83,7 @@ func (s *session) exchange(ctx context.Context) bool {
 	if err != nil {
 		return s.malformed(err)
 	}
+	req.head = req.hosted()
 	c := callOf(req.method, req.target)
 	message, rest := req.bytes(), body
 	if changes(c) && body != nil {

@@ -16,8 +16,8 @@ func TestBytes(t *testing.T) {
 	client, accept := pair(t, settings(t))
 	var engine *net.UnixConn
 	for _, m := range []struct{ request, response string }{
-		{"GET /_ping HTTP/1.1\r\nHost: /var/run/docker.sock\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length:  2\r\nX-Odd:a\r\n\r\nOK"},
-		{"GET /version HTTP/1.1\r\nhOsT: a b/c\r\nX: 1\r\n folded\r\nX: 2\r\n\r\n", "HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n3;x=\"y\"\r\nabc\r\n1\r\nd\r\n0\r\nX-Trailer: z\r\n\r\n"},
+		{"GET /_ping HTTP/1.1\r\nHost: \r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length:  2\r\nX-Odd:a\r\n\r\nOK"},
+		{"GET /version HTTP/1.1\r\nhOsT: [::1%25eth0]:80\r\nX: 1\r\n folded\r\nX: 2\r\n\r\n", "HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n3;x=\"y\"\r\nabc\r\n1\r\nd\r\n0\r\nX-Trailer: z\r\n\r\n"},
 		{"HEAD /containers/a/archive?path=/x HTTP/1.1\r\nHost: d\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 17\r\nX-Docker-Container-Path-Stat: eyJ\r\n\r\n"},
 		{"POST /images/load HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\nTrailer: T\r\n\r\n00a\r\n0123456789\r\n1\r\nx\r\n0\r\nT: 1\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"},
 		{"PUT /x HTTP/1.1\nHost: d\nContent-Length: 3\n\nabc", "HTTP/1.1 204 No Content\n\n"},
@@ -35,6 +35,11 @@ func TestBytes(t *testing.T) {
 		say(t, engine, m.response)
 		expect(t, client, m.response)
 	}
+	// a host that the engine would refuse
+	say(t, client, "GET /_ping HTTP/1.1\r\nA: b\r\nHost: /var/run/docker.sock\r\nC: d\r\n\r\n")
+	expect(t, engine, "GET /_ping HTTP/1.1\r\nHost: docker\r\nA: b\r\nC: d\r\n\r\n")
+	say(t, engine, "HTTP/1.1 204 No Content\r\n\r\n")
+	expect(t, client, "HTTP/1.1 204 No Content\r\n\r\n")
 	// pipelined
 	say(t, client, "GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n")
 	expect(t, engine, "GET /a HTTP/1.1\r\n\r\n")

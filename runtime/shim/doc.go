@@ -1,15 +1,21 @@
-// Package shim is what a container made through the proxy runs first: it waits until weave has attached the container, then
-// becomes the program that the container is for. It is the weave binary itself under another name, mounted read-only.
+// Package shim holds a container's program back until its interface is there.
+//
+// The proxy has containers start as `/w/w PROGRAM ARGUMENT…`: the weave binary under the name w, mounted read-only, with
+// nothing needed of the container but its kernel and /proc. It waits for the interface to be up and to have an address, and
+// becomes the program. The network being there when a program starts is what a container's author expects.
 //
 // # Nouns
 //
-//   - Main is the shim's main function. It needs nothing of the container but /proc, and starts within milliseconds.
+//   - The shim is the process before it becomes the program.
+//   - The directory that a container has at /w holds the binary, and beside it a file of what else to wait for, or a mark that
+//     there is nothing to wait for. Files there are seen by nobody else, unlike environment variables or arguments.
 //
 // # Who may call what
 //
-// Main is called once, first thing in a process.
+// Main is a process's only occupation. Install is called by the node before the proxy runs, by one goroutine.
 //
 // # What does not belong here
 //
-// Attaching, and putting the shim into containers (internal/node, runtime/proxy).
+// Attaching (internal/node), making containers use the shim (runtime/proxy), and anything that would make starting slow: a
+// hundred containers may start at once.
 package shim

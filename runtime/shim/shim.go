@@ -1,17 +1,14 @@
 package shim
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
-	"net/netip"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -20,39 +17,61 @@ import (
 )
 
 const (
-	// EnvPatience is how long to wait, as time.ParseDuration reads it.
+	// EnvPatience names the variable that says how long to wait, as time.ParseDuration reads it; 0 is for ever.
 	EnvPatience = "WEAVE_WAIT"
-	// RoutesFile stands beside the shim and lists, one a line, the IPv4 prefixes that have to have a route through the
-	// interface too.
-	RoutesFile = "routes"
+	// EnvExec names the variable by which the proxy marks what is executed in a running container. The program does not
+	// see it.
+	EnvExec = "WEAVE_EXEC"
 
-	patience = 2 * time.Minute
-	// An interface comes some ten milliseconds after the container has started.
-	pollFirst, pollLast = time.Millisecond, 50 * time.Millisecond
+	patience    = 2 * time.Minute
+	defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" // Docker's, where a container has none
 
-	// Exit codes are a shell's (POSIX, Shell Command Language, 2.8.2).
+	// Exit codes are a shell's (POSIX, Shell Command Language, 2.8.2), and those of docker run.
 	codeFailed, codeNoExec, codeNotFound, codeSignal = 1, 126, 127, 128
 )
 
-// Main waits and then becomes args; it returns an exit code if it cannot.
-func Main(args []string, stderr io.Writer) int {
-	if len(args) == 0 {
+// Main waits and then becomes the command that follows its own path in args. It returns an exit code if it cannot.
+func Main(args, environ []string, stderr io.Writer) int {
+	if len(args) < 2 {
 		fmt.Fprintln(stderr, "weave: there is no command to run")
 		return codeFailed
 	}
 	// The first process of a container is deaf to signals that it does not ask for (pid_namespaces(7)).
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
-	if code := wait(ready, limit(stderr), signals, stderr); code != 0 {
-		return code
+	dieOf(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
+	self := args[0]
+	w := want{link: runtime.Inner, limit: limit(environ, stderr)}
+	if routes, err := os.ReadFile(filepath.Join(filepath.Dir(self), RoutesFile)); err == nil {
+		w.routes = keysOf(string(routes))
 	}
-	signal.Stop(signals)
-	return become(args, stderr)
+	if slices.ContainsFunc(environ, isExecMark) {
+		w.needless = func() bool { return !mainWaits("/proc", self, os.Getpid()) }
+	}
+	if _, err := os.Stat(filepath.Join(filepath.Dir(self), noWaitFile)); err != nil && !w.wait() {
+		fmt.Fprintf(stderr, "weave: waited %v for weave to attach this container to its network. Is weave running on this host?\n"+
+			"See 'weave status' and its log there; 'weave launch' starts it. %s=10m waits longer.\n", w.limit, EnvPatience)
+		return codeFailed
+	}
+	code, err := become(args[1:], slices.DeleteFunc(slices.Clone(environ), isExecMark))
+	fmt.Fprintf(stderr, "weave: cannot run %s: %v\n", args[1], err)
+	return code
 }
 
-// limit is how long to wait.
-func limit(stderr io.Writer) time.Duration {
-	text := os.Getenv(EnvPatience)
+func isExecMark(v string) bool { return strings.HasPrefix(v, EnvExec+"=") }
+
+// dieOf has these signals end us until exec, which gives them back to the program.
+func dieOf(signals ...os.Signal) {
+	got := make(chan os.Signal, 1)
+	signal.Notify(got, signals...)
+	go func() {
+		if s, ok := (<-got).(syscall.Signal); ok {
+			os.Exit(codeSignal + int(s))
+		}
+	}()
+}
+
+// limit is how long to wait; 0 = for ever.
+func limit(environ []string, stderr io.Writer) time.Duration {
+	text := lookup(environ, EnvPatience)
 	if text == "" {
 		return patience
 	}
@@ -64,90 +83,47 @@ func limit(stderr io.Writer) time.Duration {
 	return d
 }
 
-// wait polls until ready says yes, with ever longer pauses; it returns the exit code when it gives up.
-func wait(ready func() bool, limit time.Duration, signals <-chan os.Signal, stderr io.Writer) int {
-	end := time.NewTimer(limit)
-	defer end.Stop()
-	for pause := pollFirst; !ready(); pause = min(pause*5/4, pollLast) {
-		select {
-		case s := <-signals:
-			if n, ok := s.(syscall.Signal); ok {
-				return codeSignal + int(n)
-			}
-			return codeFailed
-		case <-end.C:
-			fmt.Fprintf(stderr, "weave: waited %v for weave to attach this container to its network. Is weave running on this host?\n"+
-				"See 'weave status' and its log there; 'weave launch' starts it. %s=10m waits longer.\n", limit, EnvPatience)
-			return codeFailed
-		case <-time.After(pause):
+func lookup(environ []string, name string) string {
+	for _, v := range slices.Backward(environ) {
+		if key, value, _ := strings.Cut(v, "="); key == name {
+			return value
 		}
 	}
-	return 0
+	return ""
 }
 
-// ready tells that the interface is up and has an address, and its multicast route if the container is to have one.
-func ready() bool {
-	link, err := net.InterfaceByName(runtime.Inner)
-	if err != nil || link.Flags&net.FlagUp == 0 {
-		return false
+// become executes a command, found as a shell finds it. It returns only errors, with what a shell would exit with.
+func become(args, environ []string) (int, error) {
+	if strings.Contains(args[0], "/") {
+		return judged(syscall.Exec(args[0], args, environ))
 	}
-	addrs, err := link.Addrs()
-	if err != nil {
-		return false
+	path := lookup(environ, "PATH")
+	if path == "" {
+		path = defaultPath
 	}
-	usable := false
-	for _, a := range addrs {
-		if n, ok := a.(*net.IPNet); ok && !n.IP.IsLinkLocalUnicast() {
-			usable = true
+	var denied error
+	for dir := range strings.SplitSeq(path, ":") {
+		if dir == "" {
+			dir = "."
 		}
-	}
-	return usable && routed(filepath.Join(runtime.ShimDir, RoutesFile), "/proc/net/route")
-}
-
-// routed tells that every prefix of the file wanted has a route in the table (proc(5), /proc/net/route: the second and
-// eighth column are network and mask in hex, in the machine's byte order). Where either cannot be read, nothing is waited
-// for.
-func routed(wanted, table string) bool {
-	list, err := os.ReadFile(wanted)
-	if err != nil {
-		return true
-	}
-	text, err := os.ReadFile(table)
-	if err != nil {
-		return true
-	}
-	have := map[string]bool{}
-	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); len(f) > 7 && f[0] == runtime.Inner {
-			have[f[1]+"/"+f[7]] = true
-		}
-	}
-	for _, line := range strings.Fields(string(list)) {
-		p, err := netip.ParsePrefix(line)
-		if err != nil || !p.Addr().Is4() {
+		file := dir + "/" + args[0]
+		if info, err := os.Stat(file); err != nil || info.IsDir() {
 			continue
 		}
-		network := p.Masked().Addr().As4()
-		mask := net.CIDRMask(p.Bits(), 32)
-		if !have[fmt.Sprintf("%08X/%08X", binary.NativeEndian.Uint32(network[:]), binary.NativeEndian.Uint32(mask))] {
-			return false
+		if err := syscall.Exec(file, args, environ); !errors.Is(err, fs.ErrPermission) {
+			return judged(err)
 		}
+		denied = fs.ErrPermission
 	}
-	return true
+	if denied != nil {
+		return judged(denied)
+	}
+	return codeNotFound, errors.New("executable file not found in $PATH")
 }
 
-// become executes a program found as a shell would.
-func become(args []string, stderr io.Writer) int {
-	path, err := exec.LookPath(args[0])
-	if errors.Is(err, exec.ErrDot) {
-		err = nil // PATH says so
+func judged(err error) (int, error) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return codeNotFound, err
 	}
-	if err == nil {
-		err = syscall.Exec(path, args, os.Environ())
-	}
-	fmt.Fprintf(stderr, "weave: cannot run %s: %v\n", args[0], err)
-	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
-		return codeNotFound
-	}
-	return codeNoExec
+	return codeNoExec, err
 }

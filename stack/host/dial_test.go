@@ -170,3 +170,24 @@ func TestEverythingEndsWithTheHost(t *testing.T) {
 	}
 	l.Close()
 }
+
+// The host reaches itself, as it does with a kernel.
+func TestReachesItself(t *testing.T) {
+	a := newHost(t, 1, Config{}, addrA, addrA6)
+	for _, f := range families {
+		c, err := a.DialTCP(testContext(t), listenOverlay(t, a, f.a, echo))
+		if err != nil {
+			t.Fatal(err)
+		}
+		exchange(t, c, randomBytes(1<<20))
+		c.Close()
+		p, err := a.NewPinger(f.a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Echo(testContext(t), 56); err != nil {
+			t.Error(err)
+		}
+		p.Close()
+	}
+}

@@ -55,10 +55,10 @@ const (
 	pingIdle       = 10 * time.Second
 )
 
-// Egress is the way out for containers whose default route is one of the Host's addresses. It has its own netstack, which takes
+// egress is the way out for containers whose default route is one of the Host's addresses. It has its own netstack, which takes
 // every address for its own; TCP connections, UDP and pings that come to it are carried on by sockets of this machine. Links,
 // other containers, this machine's loopback and denied ports are out of its reach.
-type Egress struct {
+type egress struct {
 	h       *Host
 	cfg     EgressConfig
 	stack   *stack.Stack
@@ -89,7 +89,7 @@ func (h *Host) EnableEgress(cfg EgressConfig) error {
 		}
 	}
 	cfg = cfg.withDefaults()
-	e := &Egress{
+	e := &egress{
 		h: h, cfg: cfg,
 		conns:   newTally(cfg.Conns, egressConns),
 		pending: newTally(cfg.Pending, egressPending),
@@ -121,7 +121,7 @@ func (h *Host) DisableEgress() {
 }
 
 // open makes the stack that takes every address for its own.
-func (e *Egress) open() error {
+func (e *egress) open() error {
 	s, err := newStack(&e.link, e.h.limits)
 	if err != nil {
 		return err
@@ -144,13 +144,13 @@ func (e *Egress) open() error {
 }
 
 // tcp carries one connection. The socket comes first, so that the container is refused what the socket was.
-func (e *Egress) tcp(r *tcp.ForwarderRequest) {
+func (e *egress) tcp(r *tcp.ForwarderRequest) {
 	if !e.h.start(func(context.Context) { e.carryTCP(e.ctx, r) }) {
 		r.Complete(true)
 	}
 }
 
-func (e *Egress) carryTCP(ctx context.Context, r *tcp.ForwarderRequest) {
+func (e *egress) carryTCP(ctx context.Context, r *tcp.ForwarderRequest) {
 	id := r.ID()
 	owner, to, ok := e.allowed("tcp", fromAddress(id.RemoteAddress), fromAddress(id.LocalAddress), id.LocalPort)
 	if !ok || !e.pending.take(owner) {
@@ -169,7 +169,7 @@ func (e *Egress) carryTCP(ctx context.Context, r *tcp.ForwarderRequest) {
 }
 
 // establish connects to both ends; if it succeeds, owner has one more of e.conns.
-func (e *Egress) establish(ctx context.Context, r *tcp.ForwarderRequest, owner string, to netip.AddrPort) (*Conn, net.Conn) {
+func (e *egress) establish(ctx context.Context, r *tcp.ForwarderRequest, owner string, to netip.AddrPort) (*Conn, net.Conn) {
 	if !e.conns.take(owner) {
 		e.h.count.connsRefused.Add(1)
 		r.Complete(true)
@@ -193,7 +193,7 @@ func (e *Egress) establish(ctx context.Context, r *tcp.ForwarderRequest, owner s
 
 // handshake answers the container. Netstack waits for the end of the handshake whatever happens, so when ctx ends the
 // connection is aborted, again and again because it might have been about to be made.
-func (e *Egress) handshake(ctx context.Context, r *tcp.ForwarderRequest) *Conn {
+func (e *egress) handshake(ctx context.Context, r *tcp.ForwarderRequest) *Conn {
 	done := make(chan struct{})
 	defer close(done)
 	stop := context.AfterFunc(ctx, func() {
@@ -220,7 +220,7 @@ func (e *Egress) handshake(ctx context.Context, r *tcp.ForwarderRequest) *Conn {
 }
 
 // udp starts a session. It runs in the port's WriteV, so that the datagrams that follow find it.
-func (e *Egress) udp(r *udp.ForwarderRequest) bool {
+func (e *egress) udp(r *udp.ForwarderRequest) bool {
 	id := r.ID()
 	owner, to, ok := e.allowed("udp", fromAddress(id.RemoteAddress), fromAddress(id.LocalAddress), id.LocalPort)
 	if !ok || !e.udps.take(owner) {
@@ -244,7 +244,7 @@ func (e *Egress) udp(r *udp.ForwarderRequest) bool {
 	return true
 }
 
-func (e *Egress) carryUDP(ctx context.Context, near net.Conn, to netip.AddrPort) {
+func (e *egress) carryUDP(ctx context.Context, near net.Conn, to netip.AddrPort) {
 	far, err := dialReal(ctx, "udp", to)
 	if err != nil {
 		e.h.count.connsFailed.Add(1)
@@ -260,7 +260,7 @@ func (e *Egress) carryUDP(ctx context.Context, near net.Conn, to netip.AddrPort)
 }
 
 // allowed says who asks, and where a connection to dst really goes, if it may.
-func (e *Egress) allowed(network string, src, dst netip.Addr, port uint16) (owner string, to netip.AddrPort, ok bool) {
+func (e *egress) allowed(network string, src, dst netip.Addr, port uint16) (owner string, to netip.AddrPort, ok bool) {
 	owner, ok = e.sources.owner(src)
 	if !ok {
 		return "", to, false

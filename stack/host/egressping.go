@@ -39,7 +39,7 @@ type pingKey struct {
 
 // pings carries echo requests of containers on by sockets of their own, which the kernel gives to ordinary users (icmp(7)).
 type pings struct {
-	e     *Egress
+	e     *egress
 	tally *tally
 
 	mu sync.Mutex
@@ -168,7 +168,7 @@ func (c pingConn) Write([]byte) (int, error) { return 0, errors.ErrUnsupported }
 func (c pingConn) RemoteAddr() net.Addr      { return nil }
 
 // reply sends an echo reply that came from the socket to who asked.
-func (e *Egress) reply(s *pingSession, msg []byte) {
+func (e *egress) reply(s *pingSession, msg []byte) {
 	v4 := s.key.dst.Is4()
 	kind, size := byte(header.ICMPv4EchoReply), header.IPv4MinimumSize
 	if !v4 {

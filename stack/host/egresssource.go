@@ -68,7 +68,7 @@ func (s *sources) resolve(pkt *stack.PacketBuffer) tcpip.LinkAddress {
 }
 
 // accept reports whether a frame is for the egress's stack: TCP or UDP of someone who may. It takes pings itself.
-func (e *Egress) accept(frame []byte) bool {
+func (e *egress) accept(frame []byte) bool {
 	ip := frame[etherLen:]
 	var src netip.Addr
 	var proto uint8
@@ -96,12 +96,15 @@ func (e *Egress) accept(frame []byte) bool {
 }
 
 // known finds or learns who sends.
-func (e *Egress) known(src netip.Addr, mac tcpip.LinkAddress) bool {
+func (e *egress) known(src netip.Addr, mac tcpip.LinkAddress) bool {
 	if have, ok := e.sources.get(src); ok && have.mac == mac {
 		return true
 	}
-	owner, ok := src.String(), e.h.addrs.Load().onLink(src) && mac[0]&1 == 0
-	if ok && e.cfg.Owner != nil {
+	if mac[0]&1 != 0 {
+		return false
+	}
+	owner, ok := src.String(), e.h.addrs.Load().onLink(src)
+	if e.cfg.Owner != nil {
 		owner, ok = e.cfg.Owner(src, net.HardwareAddr(mac))
 	}
 	if ok {

@@ -67,7 +67,7 @@ type Host struct {
 	port   Port
 	count  counters
 	addrs  atomic.Pointer[addressSet]
-	egress atomic.Pointer[Egress]
+	egress atomic.Pointer[egress]
 	heard  struct{ second, count atomic.Int64 } // announcements
 	ended  atomic.Bool
 	ctx    context.Context // of everything that runs; ends with the Host
@@ -132,7 +132,7 @@ func newStack(l *link, limits Limits) (*stack.Stack, error) {
 // that go.mod has, its RACK stalls under loss (gvisor issue 9778; our own test of loss found it), and its cubic may overflow or
 // shrink the window without cause (tailscale pull 21303, gvisor pull 13958), so neither is used.
 func configure(s *stack.Stack, limits Limits) error {
-	initial := min(limits.TCPBuffer, 1<<20)
+	initial := min(limits.TCPBuffer, 256<<10)
 	sack, moderate := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(true)
 	recovery, control := tcpip.TCPRecovery(0), tcpip.CongestionControlOption("reno")
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: 4096, Default: initial, Max: limits.TCPBuffer}

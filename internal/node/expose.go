@@ -1,0 +1,263 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+
+	"weave/dns"
+	"weave/internal/api"
+	"weave/internal/store"
+	"weave/runtime"
+	overlay "weave/stack/host"
+)
+
+// exposeIdent is what addresses of the host are held under.
+const exposeIdent = "weave:expose"
+
+// keyExpose is where the state file has what is exposed.
+const keyExpose = "expose"
+
+// exposed is what the host has on the overlay, and shows of it. It outlives
+// restarts, of the machine too.
+type exposed struct {
+	Places  []placement
+	Plain   []netip.Prefix // those of Places that are not masqueraded
+	Names   []string
+	Publish []api.Publication
+}
+
+// exposure guards it: one change at a time.
+type exposure struct {
+	mu    sync.Mutex
+	what  exposed
+	opens map[api.Publication]*overlay.Forward
+}
+
+// recallExposed takes over what was exposed before.
+func (n *node) recallExposed(ctx context.Context) error {
+	n.exposure = &exposure{opens: map[api.Publication]*overlay.Forward{}}
+	text, ok, err := n.store.Get(keyExpose)
+	if err != nil || !ok {
+		return err
+	}
+	e := n.exposure
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := json.Unmarshal(text, &e.what); err != nil {
+		n.log.Warn("what was exposed is unreadable and forgotten", "err", err)
+		e.what = exposed{}
+		return n.store.Delete(keyExpose)
+	}
+	r := record{Places: e.what.Places}
+	if _, err := n.fill(ctx, exposeIdent, &r); err != nil {
+		return err
+	}
+	e.what.Places = r.Places
+	return n.show(ctx, e)
+}
+
+// Expose implements api.Exposer.
+func (n *node) Expose(ctx context.Context, req api.ExposeRequest) (api.AttachReply, error) {
+	if err := n.checkNames(api.AttachRequest{Names: req.Names}); err != nil {
+		return api.AttachReply{}, err
+	}
+	if n.bridge != nil && len(req.Publish) > 0 {
+		return api.AttachReply{}, api.BadRequest("--publish and --import are for hosts without root: here the host is on the network itself, and nftables or a proxy of your choice leads ports")
+	}
+	e := n.exposure
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	before := e.what
+	r := record{Places: slices.Clone(before.Places)}
+	r.ask(req.Addresses, nil)
+	fresh, err := n.fill(ctx, exposeIdent, &r)
+	if err == nil {
+		e.what = exposed{Places: r.Places, Names: slices.Clone(before.Names), Publish: slices.Clone(before.Publish), Plain: slices.Clone(before.Plain)}
+		got := r.given(req.Addresses)
+		e.what.Plain = slices.DeleteFunc(e.what.Plain, func(p netip.Prefix) bool { return slices.Contains(got, p) })
+		if req.WithoutMasquerade {
+			e.what.Plain = append(e.what.Plain, got...)
+		}
+		e.what.Names = addMissing(e.what.Names, req.Names)
+		e.what.Publish = addMissing(e.what.Publish, req.Publish)
+		err = n.show(ctx, e)
+	}
+	if err != nil {
+		e.what = before
+		n.giveBack(ctx, exposeIdent, fresh)
+		if again := n.show(ctx, e); again != nil {
+			n.log.Warn("what was exposed before could not be restored", "err", again)
+		}
+		return api.AttachReply{}, err
+	}
+	return api.AttachReply{Addresses: r.given(req.Addresses)}, n.saveExposed(e.what)
+}
+
+func addMissing[T comparable](list, more []T) []T {
+	for _, m := range more {
+		if !slices.Contains(list, m) {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+// Hide implements api.Exposer.
+func (n *node) Hide(ctx context.Context, req api.ExposeRequest) (api.AttachReply, error) {
+	e := n.exposure
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	list, err := n.heldOf(ctx, exposeIdent, req.Addresses)
+	if err != nil {
+		return api.AttachReply{}, err
+	}
+	list = slices.DeleteFunc(list, func(p netip.Prefix) bool {
+		return !slices.ContainsFunc(e.what.Places, func(had placement) bool { return had.Got == p })
+	})
+	r := record{Places: slices.Clone(e.what.Places)}
+	left := r.drop(list)
+	e.what.Places = r.Places
+	e.what.Plain = slices.DeleteFunc(slices.Clone(e.what.Plain), func(p netip.Prefix) bool { return slices.Contains(list, p) })
+	e.what.Publish = slices.DeleteFunc(slices.Clone(e.what.Publish), func(p api.Publication) bool { return !left || slices.Contains(req.Publish, p) })
+	n.nameless(ctx, exposeIdent, n.dual(list))
+	if !left {
+		e.what.Names = nil
+	}
+	if err := n.show(ctx, e); err != nil {
+		return api.AttachReply{}, err
+	}
+	n.giveBack(ctx, exposeIdent, list)
+	return api.AttachReply{Addresses: list}, n.saveExposed(e.what)
+}
+
+func (n *node) saveExposed(what exposed) error {
+	if len(what.Places) == 0 {
+		return n.store.Delete(keyExpose)
+	}
+	text, err := json.Marshal(what)
+	if err != nil {
+		return err
+	}
+	return n.store.Update([]store.Save{{Key: keyExpose, Value: text}})
+}
+
+// show makes the kernel, or our own stack, and the catalogue have what is
+// exposed. e.mu is held.
+func (n *node) show(ctx context.Context, e *exposure) error {
+	r := record{Places: e.what.Places}
+	all := n.dual(r.addresses())
+	if n.bridge != nil {
+		var want []runtime.Exposure
+		for _, p := range r.addresses() {
+			for _, one := range n.dual([]netip.Prefix{p}) {
+				want = append(want, runtime.Exposure{Prefix: one, Masquerade: !slices.Contains(e.what.Plain, p)})
+			}
+		}
+		if err := n.bridge.Expose(want); err != nil {
+			return err
+		}
+	} else if err := n.presence.have(all); err != nil {
+		return err
+	}
+	if err := n.publish(e); err != nil {
+		return err
+	}
+	if n.names == nil || len(e.what.Names) == 0 {
+		return nil
+	}
+	return n.names.registerAll(ctx, exposeIdent, n.qualifyAll(e.what.Names), all)
+}
+
+// publish opens the ports that are wanted and closes the others.
+func (n *node) publish(e *exposure) error {
+	for p, f := range e.opens {
+		if !slices.Contains(e.what.Publish, p) {
+			delete(e.opens, p)
+			if err := f.Close(); err != nil {
+				n.log.Debug("a published port was closed twice", "port", p, "err", err)
+			}
+		}
+	}
+	for _, p := range e.what.Publish {
+		if e.opens[p] != nil {
+			continue
+		}
+		f, err := n.open1(p)
+		if err != nil {
+			return api.BadRequest(fmt.Sprintf("publish %s: %v", p.At, err))
+		}
+		e.opens[p] = f
+	}
+	return nil
+}
+
+// open1 opens one port.
+func (n *node) open1(p api.Publication) (*overlay.Forward, error) {
+	target := overlay.Named(n.lookup, p.Host, p.Port)
+	if a, err := netip.ParseAddr(p.Host); err == nil {
+		target = overlay.To(netip.AddrPortFrom(a, p.Port))
+	}
+	if !p.Import {
+		return n.presence.Publish(p.Network, p.At, target)
+	}
+	at := p.At
+	if at.Addr().IsUnspecified() {
+		first := n.presence.exposedAddress()
+		if !first.IsValid() {
+			return nil, fmt.Errorf("the host has no address on the overlay")
+		}
+		at = netip.AddrPortFrom(first, at.Port())
+	}
+	return n.presence.Import(p.Network, at, target)
+}
+
+// lookup finds the addresses of a name in our catalogue, for programs of the host.
+func (n *node) lookup(_ context.Context, name string) ([]netip.Addr, error) {
+	if a, err := netip.ParseAddr(name); err == nil {
+		return []netip.Addr{a}, nil
+	}
+	if n.names == nil {
+		return nil, fmt.Errorf("names are switched off (--no-dns): give an address")
+	}
+	want := dns.Canonical(n.cfg.Names.Domain.Qualify(strings.TrimSuffix(name, ".")))
+	var out []netip.Addr
+	for _, e := range n.names.index.Entries() {
+		if !e.Dead && dns.Canonical(e.Name) == want && e.Addr.Is4() {
+			out = append(out, e.Addr)
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("no container is called %s", name)
+	}
+	return out, nil
+}
+
+// Lookup implements api.Names.
+func (n *node) Lookup(ctx context.Context, name string) ([]netip.Addr, bool) {
+	if n.presence == nil {
+		return nil, false
+	}
+	addrs, _ := n.lookup(ctx, name) // none is an answer too
+	return addrs, true
+}
+
+// shownExposed is the first line of weave ps, if anything is exposed.
+func (n *node) shownExposed() []api.Container {
+	if n.bridge != nil {
+		mac, addresses, ok := n.bridge.Exposed()
+		if !ok || len(addresses) == 0 {
+			return nil
+		}
+		return []api.Container{{ID: exposeIdent, MAC: mac[:], Addresses: addresses}}
+	}
+	addresses := n.presence.exposedAddresses()
+	if len(addresses) == 0 {
+		return nil
+	}
+	return []api.Container{{ID: exposeIdent, MAC: n.presence.MAC(), Addresses: addresses}}
+}

@@ -1,0 +1,194 @@
+package netnstests
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"weave/netns-tests/lab"
+)
+
+// nft runs nft on a host.
+func nft(t *testing.T, h *lab.Host, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), soon)
+	defer cancel()
+	r := h.Run(ctx, []string{"PATH=/usr/sbin:/sbin:/usr/bin:/bin"}, "", "nft", args...)
+	if r.RC != 0 || r.Err != nil {
+		t.Fatal(r)
+	}
+	return r.Stdout
+}
+
+// hostPings waits until a host reaches an address itself.
+func hostPings(t *testing.T, h *lab.Host, addr string) {
+	t.Helper()
+	eventually(t, settle, func() error {
+		_, err := h.Ping(addr, 56, 200*time.Millisecond)
+		return err
+	})
+}
+
+// An exposed host talks to containers of every host and they to it, by name too, until it is hidden; that outlives the
+// daemon with its options, and reset leaves others' rules as they were.
+func TestExpose(t *testing.T) {
+	l := mesh(t, lab.Config{Hosts: 2})
+	one, two := l.Hosts[0], l.Hosts[1]
+	nft(t, one, "add table ip theirs; add chain ip theirs passing { type filter hook forward priority 0; policy drop; }; add rule ip theirs passing counter")
+	before := nft(t, one, "-s", "list", "ruleset")
+	c1, c2 := container(t, one, "10.2.1.1/24"), container(t, two, "10.2.1.2/24")
+	if got := run(t, one, "expose", "10.2.1.10/24", "-h", "host1.weave.local"); got != "10.2.1.10\n" {
+		t.Errorf("expose printed %q", got)
+	}
+	run(t, one, "expose", "10.2.1.10/24") // again
+	hostPings(t, one, "10.2.1.1")
+	hostPings(t, one, "10.2.1.2")
+	pings(t, c1, "10.2.1.10", settle)
+	pings(t, c2, "10.2.1.10", settle)
+	eventually(t, settle, func() error {
+		if got := run(t, two, "dns-lookup", "host1"); got != "10.2.1.10\n" {
+			return fmt.Errorf("host1 is %q", got)
+		}
+		return nil
+	})
+	if got := run(t, one, "ps"); !strings.HasPrefix(got, "weave:expose ") || !strings.Contains(got, " 10.2.1.10/24") {
+		t.Errorf("ps shows %q", got)
+	}
+	if got := nft(t, one, "list", "chain", "ip", "theirs", "passing"); strings.Count(got, "made by weave") != 2 {
+		t.Errorf("their chain drops what is for containers:\n%s", got)
+	}
+	run(t, one, "expose", "10.2.2.10/24", "--without-masquerade")
+	rules := nft(t, one, "-s", "list", "table", "inet", "weave")
+	if !strings.Contains(rules, "10.2.1.0/24") || strings.Contains(rules, "10.2.2.0/24") {
+		t.Errorf("masqueraded is\n%s", rules)
+	}
+	t.Run("flushed", func(t *testing.T) {
+		nft(t, one, "flush", "ruleset")
+		eventually(t, soon, func() error {
+			if got := nft(t, one, "-s", "list", "ruleset"); !strings.Contains(got, rules) {
+				return fmt.Errorf("the rules are\n%s", got)
+			}
+			return nil
+		})
+		nft(t, one, "add table ip theirs; add chain ip theirs passing { type filter hook forward priority 0; policy drop; }; add rule ip theirs passing counter")
+	})
+	t.Run("restart", func(t *testing.T) {
+		pid, err := one.DaemonPID()
+		must(t, err, kill(pid))
+		eventually(t, settle, func() error {
+			if got := one.Weave("ps", "weave:expose").Stdout; !strings.Contains(got, "10.2.1.10/24 10.2.2.10/24") {
+				return fmt.Errorf("after a crash ps shows %q", got)
+			}
+			return nil
+		})
+		if got := nft(t, one, "-s", "list", "table", "inet", "weave"); got != rules {
+			t.Errorf("the rules were\n%sand are\n%s", rules, got)
+		}
+		hostPings(t, one, "10.2.1.2")
+	})
+	refused(t, one, 1, "--publish", "expose", "--publish", "80:x:80")
+	refused(t, one, 1, "Usage", "expose", "-h", "a", "-h", "b")
+	if got := run(t, one, "hide", "10.2.1.10/24"); got != "10.2.1.10\n" {
+		t.Errorf("hide printed %q", got)
+	}
+	if got := run(t, one, "hide", "10.2.1.10/24"); got != "\n" {
+		t.Errorf("a second hide printed %q", got)
+	}
+	if _, err := c1.Ping("10.2.1.10", 56, 300*time.Millisecond); err == nil {
+		t.Error("a hidden address answers")
+	}
+	run(t, one, "reset")
+	if got := nft(t, one, "-s", "list", "ruleset"); got != before {
+		t.Errorf("reset left\n%swhere there was\n%s", got, before)
+	}
+}
+
+// What containers send through an exposed host to elsewhere has the host's address there.
+func TestExposeMasquerades(t *testing.T) {
+	l := mesh(t, lab.Config{Hosts: 2})
+	one, two := l.Hosts[0], l.Hosts[1]
+	c := container(t, one, "10.2.1.1/24")
+	run(t, one, "expose", "10.2.1.10/24")
+	must(t, one.Sysctl("net/ipv4/ip_forward", "1"))
+	ctx, cancel := context.WithTimeout(context.Background(), soon)
+	defer cancel()
+	if r := c.Run(ctx, []string{"PATH=/usr/sbin:/sbin:/usr/bin:/bin"}, "", "ip", "route", "add", "default", "via", "10.2.1.10"); r.RC != 0 {
+		t.Fatal(r)
+	}
+	var server net.Listener
+	must(t, two.Do(func() (err error) {
+		server, err = net.Listen("tcp4", two.IP+":7777")
+		return err
+	}))
+	defer server.Close()
+	from := make(chan string, 1)
+	go func() {
+		conn, err := server.Accept()
+		if err != nil {
+			from <- err.Error()
+			return
+		}
+		defer conn.Close()
+		host, _, _ := net.SplitHostPort(conn.RemoteAddr().String())
+		from <- host
+	}()
+	conn, err := c.Dial(two.IP+":7777", soon)
+	must(t, err)
+	defer conn.Close()
+	if got := <-from; got != one.IP {
+		t.Errorf("the connection came from %s, not from %s", got, one.IP)
+	}
+}
+
+// The same verbs without root, and ports that lead from the host to containers and back.
+func TestRootlessExpose(t *testing.T) {
+	l := newLab(t, lab.Config{Hosts: 2})
+	one := user(t, l.Hosts[0])
+	two := user(t, l.Hosts[1], one.Address())
+	a, addrA := box(t, one)
+	b, addrB := box(t, two)
+	exposed := strings.TrimSpace(userRun(t, one.Weave("expose", "-h", "here")))
+	boxPings(t, a, exposed)
+	boxPings(t, b, exposed)
+	if got := strings.TrimSpace(userRun(t, one.Weave("dns-lookup", "here"))); got != exposed {
+		t.Errorf("the name is %q", got)
+	}
+	if got := userRun(t, one.Weave("ps")); !strings.HasPrefix(got, "weave:expose ") {
+		t.Errorf("ps shows %q", got)
+	}
+	for _, c := range []struct {
+		box  *lab.Box
+		addr string
+	}{{a, addrA}, {b, addrB}} {
+		echo, err := c.box.EchoTCP(c.addr + ":80")
+		must(t, err)
+		defer echo.Close()
+	}
+	userRun(t, one.Weave("dns-add", addrB, "-h", "far.weave.local"))
+	userRun(t, one.Weave("expose", "--publish", "8081:"+addrA+":80", "--publish", "8082:far:80"))
+	ask := func(port string) error { return l.Hosts[0].AskTCP("127.0.0.1:"+port, []byte("to a container"), soon) }
+	must(t, ask("8081"), ask("8082"))
+	local, err := l.Hosts[0].EchoTCP("127.0.0.1:9001")
+	must(t, err)
+	defer local.Close()
+	userRun(t, one.Weave("expose", "--import", "9000:127.0.0.1:9001"))
+	must(t, b.AskTCP(exposed+":9000", []byte("to the host"), soon))
+	userRun(t, one.Weave("stop"))
+	if ask("8081") == nil {
+		t.Error("a published port outlived the daemon")
+	}
+	userRun(t, one.Launch())
+	eventually(t, settle, func() error { return ask("8082") })
+	for _, bad := range []string{"x", "80:web", "80:web:0", "80:web:80/sctp", "80:we b:80"} {
+		if r := one.Weave("expose", "--publish", bad); r.RC != 1 || !strings.Contains(r.Stderr, "invalid port") {
+			t.Errorf("%q: %v", bad, r)
+		}
+	}
+	userRun(t, one.Weave("hide"))
+	if ask("8081") == nil {
+		t.Error("a published port outlived the exposure")
+	}
+}
