@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Exposer gives the host addresses on the network.
@@ -16,6 +17,17 @@ type Exposer interface {
 	Expose(ctx context.Context, req ExposeRequest) (AttachReply, error)
 	// Hide takes them away. It never allocates.
 	Hide(ctx context.Context, req ExposeRequest) (AttachReply, error)
+	HostPrograms
+}
+
+// HostPrograms serve programs of a host that is on the network only by its daemon.
+type HostPrograms interface {
+	// HostProxy has them connect by SOCKS5 and HTTP at an address, ip:port; "" ends that.
+	HostProxy(ctx context.Context, at string) (string, error)
+	// Ping asks a name or address for an answer, once.
+	Ping(ctx context.Context, host string) (netip.Addr, time.Duration, error)
+	// Dial connects to a TCP port of a name or address. The caller closes the connection.
+	Dial(ctx context.Context, host string, port uint16) (net.Conn, error)
 }
 
 // ExposeRequest says which addresses, and what for.
@@ -42,6 +54,7 @@ func (s *Server) addExposeRoutes(mux *http.ServeMux) {
 	}
 	mux.HandleFunc("POST /expose", s.expose(b.Expose))
 	mux.HandleFunc("DELETE /expose", s.expose(b.Hide))
+	s.addHostRoutes(mux, b)
 	mux.HandleFunc("POST /expose/{ip}/{len}", func(w http.ResponseWriter, r *http.Request) { // Weave Net's
 		p, err := netip.ParsePrefix(r.PathValue("ip") + "/" + r.PathValue("len"))
 		if err != nil {

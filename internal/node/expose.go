@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"weave/dns"
 	"weave/internal/api"
@@ -29,6 +31,7 @@ type exposed struct {
 	Plain   []netip.Prefix // those of Places that are not masqueraded
 	Names   []string
 	Publish []api.Publication
+	Proxy   string // where programs of the host connect by SOCKS5 and HTTP, ip:port; "" = nowhere
 }
 
 // exposure guards it: one change at a time.
@@ -36,6 +39,7 @@ type exposure struct {
 	mu    sync.Mutex
 	what  exposed
 	opens map[api.Publication]*overlay.Forward
+	proxy *overlay.Proxy
 }
 
 // recallExposed takes over what was exposed before.
@@ -77,7 +81,7 @@ func (n *node) Expose(ctx context.Context, req api.ExposeRequest) (api.AttachRep
 	r.ask(req.Addresses, nil)
 	fresh, err := n.fill(ctx, exposeIdent, &r)
 	if err == nil {
-		e.what = exposed{Places: r.Places, Names: slices.Clone(before.Names), Publish: slices.Clone(before.Publish), Plain: slices.Clone(before.Plain)}
+		e.what = exposed{Places: r.Places, Names: slices.Clone(before.Names), Publish: slices.Clone(before.Publish), Plain: slices.Clone(before.Plain), Proxy: before.Proxy}
 		got := r.given(req.Addresses)
 		e.what.Plain = slices.DeleteFunc(e.what.Plain, func(p netip.Prefix) bool { return slices.Contains(got, p) })
 		if req.WithoutMasquerade {
@@ -136,7 +140,7 @@ func (n *node) Hide(ctx context.Context, req api.ExposeRequest) (api.AttachReply
 }
 
 func (n *node) saveExposed(what exposed) error {
-	if len(what.Places) == 0 {
+	if len(what.Places) == 0 && what.Proxy == "" {
 		return n.store.Delete(keyExpose)
 	}
 	text, err := json.Marshal(what)
@@ -167,6 +171,9 @@ func (n *node) show(ctx context.Context, e *exposure) error {
 	if err := n.publish(e); err != nil {
 		return err
 	}
+	if err := n.openHostProxy(ctx, e); err != nil {
+		return err
+	}
 	if n.names == nil || len(e.what.Names) == 0 {
 		return nil
 	}
@@ -194,6 +201,82 @@ func (n *node) publish(e *exposure) error {
 		e.opens[p] = f
 	}
 	return nil
+}
+
+// openHostProxy opens the proxy for programs of the host, if it is wanted and not
+// open, and closes it if it is not.
+func (n *node) openHostProxy(ctx context.Context, e *exposure) error {
+	if e.proxy != nil && (e.what.Proxy == "" || e.proxy.Addr().String() != e.what.Proxy) {
+		err := e.proxy.Close()
+		if e.proxy = nil; err != nil {
+			return err
+		}
+	}
+	if e.proxy != nil || e.what.Proxy == "" {
+		return nil
+	}
+	var err error
+	e.proxy, err = n.presence.serveProxy(ctx, e.what.Proxy, n.lookup)
+	return err
+}
+
+// HostProxy implements api.Exposer.
+func (n *node) HostProxy(ctx context.Context, at string) (string, error) {
+	if n.presence == nil {
+		return "", errOnNetwork
+	}
+	e := n.exposure
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	before := e.what.Proxy
+	e.what.Proxy = at
+	if err := n.openHostProxy(ctx, e); err != nil {
+		e.what.Proxy = before
+		return "", api.BadRequest(err.Error())
+	}
+	return at, n.saveExposed(e.what)
+}
+
+// errOnNetwork answers what only hosts without a bridge need.
+var errOnNetwork = api.BadRequest("this host has a bridge: 'weave expose' puts it on the network, and its programs reach containers as any other address")
+
+// Ping implements api.Exposer.
+func (n *node) Ping(ctx context.Context, host string) (netip.Addr, time.Duration, error) {
+	if n.presence == nil {
+		return netip.Addr{}, 0, errOnNetwork
+	}
+	addrs, err := n.lookup(ctx, host)
+	if err != nil {
+		return netip.Addr{}, 0, api.BadRequest(err.Error())
+	}
+	p, err := n.presence.NewPinger(addrs[0])
+	if err != nil {
+		return addrs[0], 0, api.BadRequest(err.Error())
+	}
+	defer p.Close()
+	reply, err := p.Echo(ctx, pingSize)
+	return addrs[0], reply.RTT, err
+}
+
+// pingSize is that of ping(8), bytes.
+const pingSize = 56
+
+// Dial implements api.Exposer.
+func (n *node) Dial(ctx context.Context, host string, port uint16) (net.Conn, error) {
+	if n.presence == nil {
+		return nil, errOnNetwork
+	}
+	addrs, err := n.lookup(ctx, host)
+	if err != nil {
+		return nil, api.BadRequest(err.Error())
+	}
+	for _, a := range addrs {
+		var c net.Conn
+		if c, err = n.presence.DialTCP(ctx, netip.AddrPortFrom(a, port)); err == nil {
+			return c, nil
+		}
+	}
+	return nil, api.BadRequest(err.Error())
 }
 
 // open1 opens one port.
