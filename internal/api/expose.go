@@ -52,8 +52,8 @@ func (s *Server) addExposeRoutes(mux *http.ServeMux) {
 	if b == nil {
 		return
 	}
-	mux.HandleFunc("POST /expose", s.expose(b.Expose))
-	mux.HandleFunc("DELETE /expose", s.expose(b.Hide))
+	mux.HandleFunc("POST /expose", placed(parseExpose, b.Expose))
+	mux.HandleFunc("DELETE /expose", placed(parseExpose, b.Hide))
 	s.addHostRoutes(mux, b)
 	mux.HandleFunc("POST /expose/{ip}/{len}", func(w http.ResponseWriter, r *http.Request) { // Weave Net's
 		p, err := netip.ParsePrefix(r.PathValue("ip") + "/" + r.PathValue("len"))
@@ -68,22 +68,6 @@ func (s *Server) addExposeRoutes(mux *http.ServeMux) {
 		}
 		noContent(w, r)
 	})
-}
-
-func (s *Server) expose(act func(context.Context, ExposeRequest) (AttachReply, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		req, err := parseExpose(r.Form)
-		if err != nil {
-			fail(w, err)
-			return
-		}
-		reply, err := act(r.Context(), req)
-		if err != nil {
-			fail(w, err)
-			return
-		}
-		writeText(w, renderAddresses(reply.Addresses))
-	}
 }
 
 func parseExpose(form url.Values) (ExposeRequest, error) {
