@@ -3,11 +3,13 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"weave/dns"
 	"weave/internal/api"
@@ -22,11 +24,19 @@ const exposeIdent = "weave:expose"
 // keyExpose is where the state file has what is exposed.
 const keyExpose = "expose"
 
+const (
+	// watchAgain is the pause before rules are watched anew.
+	watchAgain = time.Minute
+	// recallPatience bounds what a start waits for the network's agreement.
+	recallPatience = 5 * time.Second
+)
+
 // exposed is what the host has on the overlay, and shows of it. It outlives
 // restarts, of the machine too.
 type exposed struct {
 	Places  []placement
 	Plain   []netip.Prefix // those of Places that are not masqueraded
+	Shown   []netip.Prefix // what the bridge may have of ours
 	Names   []string
 	Publish []api.Publication
 }
@@ -38,27 +48,46 @@ type exposure struct {
 	opens map[api.Publication]*overlay.Forward
 }
 
-// recallExposed takes over what was exposed before.
+// recallExposed takes over what was exposed before, and makes the rules that
+// keep containers of the bridge together.
 func (n *node) recallExposed(ctx context.Context) error {
 	n.exposure = &exposure{opens: map[api.Publication]*overlay.Forward{}}
-	text, ok, err := n.store.Get(keyExpose)
-	if err != nil || !ok {
-		return err
-	}
 	e := n.exposure
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err := json.Unmarshal(text, &e.what); err != nil {
-		n.log.Warn("what was exposed is unreadable and forgotten", "err", err)
-		e.what = exposed{}
-		return n.store.Delete(keyExpose)
-	}
-	r := record{Places: e.what.Places}
-	if _, err := n.fill(ctx, exposeIdent, &r); err != nil {
+	text, ok, err := n.store.Get(keyExpose)
+	if err != nil {
 		return err
 	}
-	e.what.Places = r.Places
-	return n.show(ctx, e)
+	if ok && json.Unmarshal(text, &e.what) != nil {
+		n.log.Warn("what was exposed is unreadable and forgotten")
+		e.what = exposed{}
+		if err := n.store.Delete(keyExpose); err != nil {
+			return err
+		}
+	}
+	claimErr := n.claimExposed(ctx, e.what.Places)
+	return errors.Join(claimErr, n.show(ctx, e))
+}
+
+// claimExposed makes the allocator know what was exposed before. What cannot be
+// claimed for now stays exposed, and is said.
+func (n *node) claimExposed(ctx context.Context, places []placement) error {
+	ctx, cancel := context.WithTimeout(ctx, recallPatience)
+	defer cancel()
+	var errs []error
+	for i, p := range places {
+		if n.ipam != nil && n.ipam.claim(ctx, exposeIdent, p.Got, true, true) == nil {
+			continue
+		}
+		got, err := n.fillOne(ctx, exposeIdent, p)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("claim %s: %w", p.Got, err))
+			continue
+		}
+		places[i].Got = got
+	}
+	return errors.Join(errs...)
 }
 
 // Expose implements api.Exposer.
@@ -77,7 +106,10 @@ func (n *node) Expose(ctx context.Context, req api.ExposeRequest) (api.AttachRep
 	r.ask(req.Addresses, nil)
 	fresh, err := n.fill(ctx, exposeIdent, &r)
 	if err == nil {
-		e.what = exposed{Places: r.Places, Names: slices.Clone(before.Names), Publish: slices.Clone(before.Publish), Plain: slices.Clone(before.Plain)}
+		e.what = exposed{
+			Places: r.Places, Names: slices.Clone(before.Names), Publish: slices.Clone(before.Publish), Plain: slices.Clone(before.Plain),
+			Shown: slices.Clone(before.Shown),
+		}
 		got := r.given(req.Addresses)
 		e.what.Plain = slices.DeleteFunc(e.what.Plain, func(p netip.Prefix) bool { return slices.Contains(got, p) })
 		if req.WithoutMasquerade {
@@ -88,14 +120,15 @@ func (n *node) Expose(ctx context.Context, req api.ExposeRequest) (api.AttachRep
 		err = n.show(ctx, e)
 	}
 	if err != nil {
+		before.Shown = e.what.Shown
 		e.what = before
 		n.giveBack(ctx, exposeIdent, fresh)
 		if again := n.show(ctx, e); again != nil {
 			n.log.Warn("what was exposed before could not be restored", "err", again)
 		}
-		return api.AttachReply{}, err
+		return api.AttachReply{}, userError(err)
 	}
-	return api.AttachReply{Addresses: r.given(req.Addresses)}, n.saveExposed(e.what)
+	return api.AttachReply{Addresses: r.given(req.Addresses)}, nil
 }
 
 func addMissing[T comparable](list, more []T) []T {
@@ -132,11 +165,11 @@ func (n *node) Hide(ctx context.Context, req api.ExposeRequest) (api.AttachReply
 		return api.AttachReply{}, err
 	}
 	n.giveBack(ctx, exposeIdent, list)
-	return api.AttachReply{Addresses: list}, n.saveExposed(e.what)
+	return api.AttachReply{Addresses: list}, nil
 }
 
 func (n *node) saveExposed(what exposed) error {
-	if len(what.Places) == 0 {
+	if len(what.Places) == 0 && len(what.Shown) == 0 {
 		return n.store.Delete(keyExpose)
 	}
 	text, err := json.Marshal(what)
@@ -147,21 +180,25 @@ func (n *node) saveExposed(what exposed) error {
 }
 
 // show makes the kernel, or our own stack, and the catalogue have what is
-// exposed. e.mu is held.
+// exposed; it is saved before, so that a crash leaves nothing that nobody knows
+// of. e.mu is held.
 func (n *node) show(ctx context.Context, e *exposure) error {
 	r := record{Places: e.what.Places}
 	all := n.dual(r.addresses())
+	had := e.what.Shown
+	e.what.Shown = runtime.Add(had, all)
+	if err := n.saveExposed(e.what); err != nil {
+		return err
+	}
 	if n.bridge != nil {
-		var want []runtime.Exposure
-		for _, p := range r.addresses() {
-			for _, one := range n.dual([]netip.Prefix{p}) {
-				want = append(want, runtime.Exposure{Prefix: one, Masquerade: !slices.Contains(e.what.Plain, p)})
-			}
-		}
-		if err := n.bridge.Expose(want); err != nil {
+		if err := n.showBridge(r.addresses(), e.what.Plain, had); err != nil {
 			return err
 		}
 	} else if err := n.presence.have(all); err != nil {
+		return err
+	}
+	e.what.Shown = all
+	if err := n.saveExposed(e.what); err != nil {
 		return err
 	}
 	if err := n.publish(e); err != nil {
@@ -171,6 +208,36 @@ func (n *node) show(ctx context.Context, e *exposure) error {
 		return nil
 	}
 	return n.names.registerAll(ctx, exposeIdent, n.qualifyAll(e.what.Names), all)
+}
+
+// showBridge is show where there is a bridge. had is what it was given before.
+func (n *node) showBridge(list, plain, had []netip.Prefix) error {
+	var want []runtime.Exposure
+	for _, p := range list {
+		for _, one := range n.dual([]netip.Prefix{p}) {
+			want = append(want, runtime.Exposure{Prefix: one, Masquerade: !slices.Contains(plain, p)})
+		}
+	}
+	warnings, err := n.bridge.Expose(want, had)
+	for _, w := range warnings {
+		n.log.Warn(w, "part", "expose")
+	}
+	return err
+}
+
+// watchRules keeps the rules of the host where the kernel tells of changes.
+func (n *node) watchRules(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := n.bridge.WatchRules(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		n.log.Warn("rules that somebody flushes are not noticed for now", "err", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(watchAgain):
+		}
+	}
 }
 
 // publish opens the ports that are wanted and closes the others.

@@ -291,7 +291,10 @@ func (n *node) run(ctx context.Context) error {
 			g.Go(func() error { return n.proxy.run(ctx) })
 		}
 		if n.bridge != nil {
-			g.Go(func() error { return n.bridge.WatchRules(ctx) })
+			g.Go(func() error {
+				n.watchRules(ctx)
+				return nil
+			})
 		}
 		if n.presence != nil {
 			g.Go(func() error { return n.presence.run(ctx) })
