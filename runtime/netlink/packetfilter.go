@@ -1,7 +1,6 @@
 package netlink
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -40,6 +39,8 @@ type packetFilter struct {
 	runtime.PacketFilter
 	chains []*nftables.Chain  // those of Others
 	ours   [][]*nftables.Rule // our rules in each of them
+
+	warnings []string
 }
 
 func (h *Host) table() *nftables.Table {
@@ -54,8 +55,8 @@ func (h *Host) label(r *nftables.Rule) (string, bool) {
 	text, _ := userdata.GetString(r.UserData, userdata.TypeComment)
 	for _, e := range r.Exprs {
 		if m, ok := e.(*expr.Match); ok && m.Name == "comment" {
-			if info, ok := m.Info.(*xt.Unknown); ok {
-				text = string(bytes.TrimRight(*info, "\x00"))
+			if info, ok := m.Info.(*xt.Comment); ok {
+				text = string(*info)
 			}
 		}
 	}
@@ -99,6 +100,7 @@ func (h *Host) changeRules(rules []runtime.Rule) (warnings []string, err error) 
 	if err != nil {
 		return nil, err
 	}
+	warnings = seen.warnings
 	repair := runtime.CheckFilter(rules, seen.PacketFilter)
 	if repair.Own {
 		h.writeTable(conn, rules, seen.Own != nil)
@@ -150,8 +152,12 @@ func (h *Host) lookAtRules(conn *nftables.Conn) (packetFilter, error) {
 			continue
 		}
 		rules, err := conn.GetRules(c.Table, c)
-		if err != nil {
+		if err != nil && own {
 			return seen, fmt.Errorf("list rules of %s %s: %w", c.Table.Name, c.Name, err)
+		}
+		if err != nil {
+			seen.warnings = append(seen.warnings, fmt.Sprintf("chain %s of the nftables table %s cannot be read: %v", c.Name, c.Table.Name, err))
+			continue
 		}
 		if own {
 			seen.Own[placeOf(c)] = h.labels(rules)
