@@ -35,10 +35,13 @@ func hostPings(t *testing.T, h *lab.Host, addr string) {
 // An exposed host talks to containers of every host and they to it, by name too, until it is hidden; that outlives the
 // daemon with its options, and reset leaves others' rules as they were.
 func TestExpose(t *testing.T) {
-	l := mesh(t, lab.Config{Hosts: 2})
+	l := newLab(t, lab.Config{Hosts: 2})
 	one, two := l.Hosts[0], l.Hosts[1]
 	nft(t, one, "add table ip theirs; add chain ip theirs passing { type filter hook forward priority 0; policy drop; }; add rule ip theirs passing counter")
 	before := nft(t, one, "-s", "list", "ruleset")
+	launch(t, one)
+	launch(t, two, one.IP)
+	waitMesh(t, one, two)
 	c1, c2 := container(t, one, "10.2.1.1/24"), container(t, two, "10.2.1.2/24")
 	if got := run(t, one, "expose", "10.2.1.10/24", "-h", "host1.weave.local"); got != "10.2.1.10\n" {
 		t.Errorf("expose printed %q", got)
@@ -57,7 +60,7 @@ func TestExpose(t *testing.T) {
 	if got := run(t, one, "ps"); !strings.HasPrefix(got, "weave:expose ") || !strings.Contains(got, " 10.2.1.10/24") {
 		t.Errorf("ps shows %q", got)
 	}
-	if got := nft(t, one, "list", "chain", "ip", "theirs", "passing"); strings.Count(got, "made by weave") != 2 {
+	if got := nft(t, one, "list", "chain", "ip", "theirs", "passing"); strings.Count(got, "made by weave") != 3 {
 		t.Errorf("their chain drops what is for containers:\n%s", got)
 	}
 	run(t, one, "expose", "10.2.2.10/24", "--without-masquerade")
