@@ -82,6 +82,7 @@ type AddressSpec struct {
 // AttachReply lists the addresses attached or detached.
 type AttachReply struct {
 	Addresses []netip.Prefix
+	Warnings  []string // what works but may surprise, for the user
 }
 
 // Container is an attached network namespace.

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -42,19 +43,33 @@ func (s *Server) addExposeRoutes(mux *http.ServeMux) {
 	}
 	mux.HandleFunc("POST /expose", s.expose(b.Expose))
 	mux.HandleFunc("DELETE /expose", s.expose(b.Hide))
-	mux.HandleFunc("POST /expose/{ip}/{len}", func(w http.ResponseWriter, r *http.Request) { // Weave Net's
-		p, err := netip.ParsePrefix(r.PathValue("ip") + "/" + r.PathValue("len"))
-		if err != nil {
-			fail(w, BadRequest("unable to parse ip addr: "+err.Error()))
+	mux.HandleFunc("POST /expose/{ip}/{len}", s.exposeOne)
+}
+
+// exposeOne is what Weave Net's script asked for, after it had allocated the address.
+func (s *Server) exposeOne(w http.ResponseWriter, r *http.Request) {
+	spec, err := parseAddr(r.PathValue("ip") + "/" + r.PathValue("len"))
+	if err != nil {
+		fail(w, BadRequest("unable to parse ip addr: "+err.Error()))
+		return
+	}
+	req := ExposeRequest{Addresses: []AddressSpec{spec}}
+	if text := r.Form.Get("skipNAT"); text != "" {
+		if req.WithoutMasquerade, err = strconv.ParseBool(text); err != nil {
+			fail(w, BadRequest("error: skipNAT is true or false, not "+strconv.Quote(text)))
 			return
 		}
-		req := ExposeRequest{Addresses: []AddressSpec{{Prefix: p}}, WithoutMasquerade: r.Form.Get("skipNAT") == "true"}
-		if _, err := b.Expose(r.Context(), req); err != nil {
-			fail(w, err)
-			return
-		}
-		noContent(w, r)
-	})
+	}
+	reply, err := s.backends.Exposer.Expose(r.Context(), req)
+	if _, known := errors.AsType[*StatusError](err); err != nil && !known {
+		err = fmt.Errorf("unable to expose: %w", err)
+	}
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	warn(w, reply.Warnings)
+	noContent(w, r)
 }
 
 func (s *Server) expose(act func(context.Context, ExposeRequest) (AttachReply, error)) http.HandlerFunc {
@@ -69,7 +84,17 @@ func (s *Server) expose(act func(context.Context, ExposeRequest) (AttachReply, e
 			fail(w, err)
 			return
 		}
+		warn(w, reply.Warnings)
 		writeText(w, renderAddresses(reply.Addresses))
+	}
+}
+
+// warningHeader has a line for the user beside an answer, several times if there are several.
+const warningHeader = "Weave-Warning"
+
+func warn(w http.ResponseWriter, warnings []string) {
+	for _, text := range warnings {
+		w.Header().Add(warningHeader, strings.Join(strings.Fields(text), " "))
 	}
 }
 

@@ -67,7 +67,11 @@ func (n *node) recallExposed(ctx context.Context) error {
 		}
 	}
 	claimErr := n.claimExposed(ctx, e.what.Places)
-	return errors.Join(claimErr, n.show(ctx, e))
+	warnings, err := n.show(ctx, e)
+	for _, w := range warnings {
+		n.log.Warn(w, "part", "expose")
+	}
+	return errors.Join(claimErr, err)
 }
 
 // claimExposed makes the allocator know what was exposed before. What cannot be
@@ -105,6 +109,7 @@ func (n *node) Expose(ctx context.Context, req api.ExposeRequest) (api.AttachRep
 	r := record{Places: slices.Clone(before.Places)}
 	r.ask(req.Addresses, nil)
 	fresh, err := n.fill(ctx, exposeIdent, &r)
+	var warnings []string
 	if err == nil {
 		e.what = exposed{
 			Places: r.Places, Names: slices.Clone(before.Names), Publish: slices.Clone(before.Publish), Plain: slices.Clone(before.Plain),
@@ -117,18 +122,18 @@ func (n *node) Expose(ctx context.Context, req api.ExposeRequest) (api.AttachRep
 		}
 		e.what.Names = addMissing(e.what.Names, req.Names)
 		e.what.Publish = addMissing(e.what.Publish, req.Publish)
-		err = n.show(ctx, e)
+		warnings, err = n.show(ctx, e)
 	}
 	if err != nil {
 		before.Shown = e.what.Shown
 		e.what = before
 		n.giveBack(ctx, exposeIdent, fresh)
-		if again := n.show(ctx, e); again != nil {
+		if _, again := n.show(ctx, e); again != nil {
 			n.log.Warn("what was exposed before could not be restored", "err", again)
 		}
 		return api.AttachReply{}, userError(err)
 	}
-	return api.AttachReply{Addresses: r.given(req.Addresses)}, nil
+	return api.AttachReply{Addresses: r.given(req.Addresses), Warnings: warnings}, nil
 }
 
 func addMissing[T comparable](list, more []T) []T {
@@ -161,11 +166,12 @@ func (n *node) Hide(ctx context.Context, req api.ExposeRequest) (api.AttachReply
 	if !left {
 		e.what.Names = nil
 	}
-	if err := n.show(ctx, e); err != nil {
+	warnings, err := n.show(ctx, e)
+	if err != nil {
 		return api.AttachReply{}, err
 	}
 	n.giveBack(ctx, exposeIdent, list)
-	return api.AttachReply{Addresses: list}, nil
+	return api.AttachReply{Addresses: list, Warnings: warnings}, nil
 }
 
 func (n *node) saveExposed(what exposed) error {
@@ -182,47 +188,44 @@ func (n *node) saveExposed(what exposed) error {
 // show makes the kernel, or our own stack, and the catalogue have what is
 // exposed; it is saved before, so that a crash leaves nothing that nobody knows
 // of. e.mu is held.
-func (n *node) show(ctx context.Context, e *exposure) error {
+func (n *node) show(ctx context.Context, e *exposure) (warnings []string, err error) {
 	r := record{Places: e.what.Places}
 	all := n.dual(r.addresses())
 	had := e.what.Shown
 	e.what.Shown = runtime.Add(had, all)
 	if err := n.saveExposed(e.what); err != nil {
-		return err
+		return nil, err
 	}
 	if n.bridge != nil {
-		if err := n.showBridge(r.addresses(), e.what.Plain, had); err != nil {
-			return err
-		}
-	} else if err := n.presence.have(all); err != nil {
-		return err
+		warnings, err = n.showBridge(r.addresses(), e.what.Plain, had)
+	} else {
+		err = n.presence.have(all)
+	}
+	if err != nil {
+		return nil, err
 	}
 	e.what.Shown = all
 	if err := n.saveExposed(e.what); err != nil {
-		return err
+		return nil, err
 	}
 	if err := n.publish(e); err != nil {
-		return err
+		return nil, err
 	}
 	if n.names == nil || len(e.what.Names) == 0 {
-		return nil
+		return warnings, nil
 	}
-	return n.names.registerAll(ctx, exposeIdent, n.qualifyAll(e.what.Names), all)
+	return warnings, n.names.registerAll(ctx, exposeIdent, n.qualifyAll(e.what.Names), all)
 }
 
 // showBridge is show where there is a bridge. had is what it was given before.
-func (n *node) showBridge(list, plain, had []netip.Prefix) error {
+func (n *node) showBridge(list, plain, had []netip.Prefix) ([]string, error) {
 	var want []runtime.Exposure
 	for _, p := range list {
 		for _, one := range n.dual([]netip.Prefix{p}) {
 			want = append(want, runtime.Exposure{Prefix: one, Masquerade: !slices.Contains(plain, p)})
 		}
 	}
-	warnings, err := n.bridge.Expose(want, had)
-	for _, w := range warnings {
-		n.log.Warn(w, "part", "expose")
-	}
-	return err
+	return n.bridge.Expose(want, had)
 }
 
 // watchRules keeps the rules of the host where the kernel tells of changes.
