@@ -14,22 +14,7 @@ import (
 // nft runs nft on a host.
 func nft(t *testing.T, h *lab.Host, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), soon)
-	defer cancel()
-	r := h.Run(ctx, []string{"PATH=/usr/sbin:/sbin:/usr/bin:/bin"}, "", "nft", args...)
-	if r.RC != 0 || r.Err != nil {
-		t.Fatal(r)
-	}
-	return r.Stdout
-}
-
-// hostPings waits until a host reaches an address itself.
-func hostPings(t *testing.T, h *lab.Host, addr string) {
-	t.Helper()
-	eventually(t, settle, func() error {
-		_, err := h.Ping(addr, 56, 200*time.Millisecond)
-		return err
-	})
+	return system(t, h.NS, append([]string{"nft"}, args...)...)
 }
 
 // An exposed host talks to containers of every host and they to it, by name too, until it is hidden; that outlives the
@@ -47,8 +32,8 @@ func TestExpose(t *testing.T) {
 		t.Errorf("expose printed %q", got)
 	}
 	run(t, one, "expose", "10.2.1.10/24") // again
-	hostPings(t, one, "10.2.1.1")
-	hostPings(t, one, "10.2.1.2")
+	reaches(t, one.NS, "10.2.1.1")
+	reaches(t, one.NS, "10.2.1.2")
 	pings(t, c1, "10.2.1.10", settle)
 	pings(t, c2, "10.2.1.10", settle)
 	eventually(t, settle, func() error {
@@ -90,7 +75,7 @@ func TestExpose(t *testing.T) {
 		if got := nft(t, one, "-s", "list", "table", "inet", "weave"); got != rules {
 			t.Errorf("the rules were\n%sand are\n%s", rules, got)
 		}
-		hostPings(t, one, "10.2.1.2")
+		reaches(t, one.NS, "10.2.1.2")
 	})
 	refused(t, one, 1, "--publish", "expose", "--publish", "80:x:80")
 	refused(t, one, 1, "Usage", "expose", "-h", "a", "-h", "b")

@@ -48,7 +48,9 @@ func (h *Host) table() *nftables.Table {
 }
 
 // comment is that of a rule of ours with this label.
-func (h *Host) comment(label string) string { return "made by weave for " + h.cfg.Bridge + ": " + label }
+func (h *Host) comment(label string) string {
+	return "made by weave for " + h.cfg.Bridge + ": " + label
+}
 
 // label tells whether a rule is ours, and its label. iptables-save and iptables-restore make a match of a comment.
 func (h *Host) label(r *nftables.Rule) (string, bool) {

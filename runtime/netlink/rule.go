@@ -90,4 +90,3 @@ func matchPrefix(p netip.Prefix, source bool, op expr.CmpOp) []expr.Any {
 		&expr.Cmp{Op: op, Register: unix.NFT_REG_1, Data: p.Masked().Addr().AsSlice()},
 	}
 }
-
