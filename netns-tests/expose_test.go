@@ -180,3 +180,61 @@ func TestRootlessExpose(t *testing.T) {
 		t.Error("a published port outlived the exposure")
 	}
 }
+
+// Containers without another network go out by way of the user's daemon, but not to it or the host's loopback; programs of
+// the host reach containers through it.
+func TestRootlessEgress(t *testing.T) {
+	l := newLab(t, lab.Config{Hosts: 2})
+	one := user(t, l.Hosts[0], "--egress")
+	a, addr := box(t, one)
+	outside, err := l.Hosts[1].EchoTCP(l.Hosts[1].IP + ":7000")
+	must(t, err)
+	defer outside.Close()
+	must(t, a.AskTCP(l.Hosts[1].IP+":7000", []byte("from within"), soon))
+	udp, err := l.Hosts[1].EchoUDP(l.Hosts[1].IP + ":7000")
+	must(t, err)
+	defer udp.Close()
+	eventually(t, soon, func() error { return a.AskUDP(l.Hosts[1].IP+":7000", []byte("a datagram"), time.Second) })
+	if err := a.AskTCP(one.Address(), []byte("x"), soon); err == nil {
+		t.Error("a container reaches the daemon")
+	}
+	inside, err := a.EchoTCP(addr + ":80")
+	must(t, err)
+	defer inside.Close()
+	if got := userRun(t, one.Weave("ping", "-c", "2", addr)); strings.Count(got, addr+" ") != 2 {
+		t.Errorf("ping printed %q", got)
+	}
+	if got := userRun(t, one.Run("sh", "-c", "printf hello | "+one.Bin()+" nc "+addr+" 80")); got != "hello" {
+		t.Errorf("nc printed %q", got)
+	}
+	if r := one.Weave("nc", addr, "81"); r.RC != 1 || !strings.Contains(r.Stderr, "refused") {
+		t.Error(r)
+	}
+	if r := one.Weave("ping", "nobody"); r.RC != 1 || !strings.Contains(r.Stderr, "no container is called nobody") {
+		t.Error(r)
+	}
+	userRun(t, one.Weave("proxy", "127.0.0.1:1081"))
+	if got := connectThrough(t, l.Hosts[0], "127.0.0.1:1081", addr+":80"); !strings.Contains(got, " 200 ") {
+		t.Errorf("CONNECT was answered %q", got)
+	}
+	userRun(t, one.Weave("proxy", "--off"))
+	if _, err := l.Hosts[0].Dial("127.0.0.1:1081", soon); err == nil {
+		t.Error("the proxy is still there")
+	}
+}
+
+// connectThrough asks an HTTP proxy for a connection and returns the first line of what it says.
+func connectThrough(t *testing.T, h *lab.Host, proxy, to string) string {
+	t.Helper()
+	conn, err := h.Dial(proxy, soon)
+	must(t, err)
+	defer conn.Close()
+	must(t, conn.SetDeadline(time.Now().Add(soon)))
+	_, err = fmt.Fprintf(conn, "CONNECT %s HTTP/1.1\r\nHost: %[1]s\r\n\r\n", to)
+	must(t, err)
+	buf := make([]byte, 200)
+	n, err := conn.Read(buf)
+	must(t, err)
+	line, _, _ := strings.Cut(string(buf[:n]), "\n")
+	return line + "\n"
+}

@@ -30,7 +30,7 @@ weave launch        [--name <name>] [--nickname <nickname>]
                     [--hostname-replacement <replacement>]
                     [--tls] [--tlsverify] [--tlscacert <file>] [--tlscert <file>]
                     [--tlskey <file>]
-                    [--no-restart] [--foreground] [<peer> ...]
+                    [--egress] [--no-restart] [--foreground] [<peer> ...]
 
 weave connect       [--replace] [<peer> ...]
       forget        <peer> ...
@@ -44,6 +44,10 @@ weave expose        [<addr> ...] [-h <fqdn>] [--without-masquerade]
                     [--publish [<ip>:]<port>:<name>:<port>[/udp] ...]
                     [--import <port>:<host>:<port>[/udp] ...]
       hide          [<addr> ...]
+
+weave proxy         [<ip>:<port>] | --off
+      ping          [-c <count>] <name> | <ip>
+      nc            <name> | <ip>  <port>
 
 weave dns-add       [<ip_address> ...] <target> [-h <fqdn>] [--service <service> ...]
                     <ip_address> ... -h <fqdn> [--service <service> ...]

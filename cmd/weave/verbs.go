@@ -36,6 +36,9 @@ func (inv *invocation) verbs() []*cli.Command {
 		{Name: "dns-setup", Flags: []cli.Flag{&cli.BoolFlag{Name: "apply"}}, Action: inv.dnsSetup},
 		{Name: "expose", Flags: exposeFlags(), Action: inv.expose},
 		{Name: "hide", Flags: portFlags(), Action: inv.hide},
+		{Name: "proxy", Flags: []cli.Flag{&cli.BoolFlag{Name: "off"}}, Action: inv.proxyVerb},
+		{Name: "ping", Flags: []cli.Flag{&cli.IntFlag{Name: "c", Value: 4}}, Action: inv.ping},
+		{Name: "nc", Action: inv.nc},
 		{Name: "env", Flags: []cli.Flag{&cli.BoolFlag{Name: "restore"}}, Action: inv.env},
 		{Name: "config", Action: inv.config},
 		{Name: "setup-podman", Flags: []cli.Flag{

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Exposer gives the host addresses on the network.
@@ -17,6 +18,17 @@ type Exposer interface {
 	Expose(ctx context.Context, req ExposeRequest) (AttachReply, error)
 	// Hide takes them away. It never allocates.
 	Hide(ctx context.Context, req ExposeRequest) (AttachReply, error)
+	HostPrograms
+}
+
+// HostPrograms serve programs of a host that is on the network only by its daemon.
+type HostPrograms interface {
+	// HostProxy has them connect by SOCKS5 and HTTP at an address, ip:port; "" ends that.
+	HostProxy(ctx context.Context, at string) (string, error)
+	// Ping asks a name or address for an answer, once.
+	Ping(ctx context.Context, host string) (netip.Addr, time.Duration, error)
+	// Dial connects to a TCP port of a name or address. The caller closes the connection.
+	Dial(ctx context.Context, host string, port uint16) (net.Conn, error)
 }
 
 // ExposeRequest says which addresses, and what for.
@@ -41,8 +53,9 @@ func (s *Server) addExposeRoutes(mux *http.ServeMux) {
 	if b == nil {
 		return
 	}
-	mux.HandleFunc("POST /expose", s.expose(b.Expose))
-	mux.HandleFunc("DELETE /expose", s.expose(b.Hide))
+	mux.HandleFunc("POST /expose", placed(parseExpose, b.Expose))
+	mux.HandleFunc("DELETE /expose", placed(parseExpose, b.Hide))
+	s.addHostRoutes(mux, b)
 	mux.HandleFunc("POST /expose/{ip}/{len}", s.exposeOne)
 }
 
@@ -70,32 +83,6 @@ func (s *Server) exposeOne(w http.ResponseWriter, r *http.Request) {
 	}
 	warn(w, reply.Warnings)
 	noContent(w, r)
-}
-
-func (s *Server) expose(act func(context.Context, ExposeRequest) (AttachReply, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		req, err := parseExpose(r.Form)
-		if err != nil {
-			fail(w, err)
-			return
-		}
-		reply, err := act(r.Context(), req)
-		if err != nil {
-			fail(w, err)
-			return
-		}
-		warn(w, reply.Warnings)
-		writeText(w, renderAddresses(reply.Addresses))
-	}
-}
-
-// warningHeader has a line for the user beside an answer, several times if there are several.
-const warningHeader = "Weave-Warning"
-
-func warn(w http.ResponseWriter, warnings []string) {
-	for _, text := range warnings {
-		w.Header().Add(warningHeader, strings.Join(strings.Fields(text), " "))
-	}
 }
 
 func parseExpose(form url.Values) (ExposeRequest, error) {

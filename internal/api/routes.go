@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -62,8 +63,8 @@ func (s *Server) writeRoutes() *http.ServeMux {
 		mux.HandleFunc("POST /forget", s.forget)
 	}
 	if s.backends.Attacher != nil {
-		mux.HandleFunc("POST /attach", s.attach(s.backends.Attacher.Attach))
-		mux.HandleFunc("DELETE /attach", s.attach(s.backends.Attacher.Detach))
+		mux.HandleFunc("POST /attach", placed(parseAttach, s.backends.Attacher.Attach))
+		mux.HandleFunc("DELETE /attach", placed(parseAttach, s.backends.Attacher.Detach))
 		mux.HandleFunc("GET /ps", s.ps)
 	}
 	if s.backends.Secrets != nil {
@@ -178,9 +179,10 @@ func (s *Server) forget(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *Server) attach(act func(context.Context, AttachRequest) (AttachReply, error)) http.HandlerFunc {
+// placed answers requests that give something addresses, or take them, with those addresses.
+func placed[R any](parse func(url.Values) (R, error), act func(context.Context, R) (AttachReply, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		req, err := parseAttach(r.Form)
+		req, err := parse(r.Form)
 		if err != nil {
 			fail(w, err)
 			return
@@ -190,7 +192,17 @@ func (s *Server) attach(act func(context.Context, AttachRequest) (AttachReply, e
 			fail(w, err)
 			return
 		}
+		warn(w, reply.Warnings)
 		writeText(w, renderAddresses(reply.Addresses))
+	}
+}
+
+// warningHeader has a line for the user beside an answer, several times if there are several.
+const warningHeader = "Weave-Warning"
+
+func warn(w http.ResponseWriter, warnings []string) {
+	for _, text := range warnings {
+		w.Header().Add(warningHeader, strings.Join(strings.Fields(text), " "))
 	}
 }
 

@@ -56,6 +56,7 @@ type Config struct {
 	Engines   EngineConfig
 	Proxy     ProxyConfig
 	Rootless  bool // without the rights of root: see userHost
+	Egress    bool // containers may go out by way of this process; only if Rootless
 	Paths     Paths
 	Listeners Listeners
 
@@ -88,6 +89,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Resume && len(c.Peers) > 0 {
 		return c, errors.New("an initial peer list and resumption exclude each other")
+	}
+	if c.Egress && !c.Rootless {
+		return c, errors.New("--egress is for hosts without root: here 'weave expose' and the kernel lead containers out")
 	}
 	if c.Nickname == "" {
 		c.Nickname, _ = os.Hostname()

@@ -3,8 +3,8 @@ package node
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -24,13 +24,6 @@ const exposeIdent = "weave:expose"
 // keyExpose is where the state file has what is exposed.
 const keyExpose = "expose"
 
-const (
-	// watchAgain is the pause before rules are watched anew.
-	watchAgain = time.Minute
-	// recallPatience bounds what a start waits for the network's agreement.
-	recallPatience = 5 * time.Second
-)
-
 // exposed is what the host has on the overlay, and shows of it. It outlives
 // restarts, of the machine too.
 type exposed struct {
@@ -39,6 +32,7 @@ type exposed struct {
 	Shown   []netip.Prefix // what the bridge may have of ours
 	Names   []string
 	Publish []api.Publication
+	Proxy   string // where programs of the host connect by SOCKS5 and HTTP, ip:port; "" = nowhere
 }
 
 // exposure guards it: one change at a time.
@@ -46,52 +40,7 @@ type exposure struct {
 	mu    sync.Mutex
 	what  exposed
 	opens map[api.Publication]*overlay.Forward
-}
-
-// recallExposed takes over what was exposed before, and makes the rules that
-// keep containers of the bridge together.
-func (n *node) recallExposed(ctx context.Context) error {
-	n.exposure = &exposure{opens: map[api.Publication]*overlay.Forward{}}
-	e := n.exposure
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	text, ok, err := n.store.Get(keyExpose)
-	if err != nil {
-		return err
-	}
-	if ok && json.Unmarshal(text, &e.what) != nil {
-		n.log.Warn("what was exposed is unreadable and forgotten")
-		e.what = exposed{}
-		if err := n.store.Delete(keyExpose); err != nil {
-			return err
-		}
-	}
-	claimErr := n.claimExposed(ctx, e.what.Places)
-	warnings, err := n.show(ctx, e)
-	for _, w := range warnings {
-		n.log.Warn(w, "part", "expose")
-	}
-	return errors.Join(claimErr, err)
-}
-
-// claimExposed makes the allocator know what was exposed before. What cannot be
-// claimed for now stays exposed, and is said.
-func (n *node) claimExposed(ctx context.Context, places []placement) error {
-	ctx, cancel := context.WithTimeout(ctx, recallPatience)
-	defer cancel()
-	var errs []error
-	for i, p := range places {
-		if n.ipam != nil && n.ipam.claim(ctx, exposeIdent, p.Got, true, true) == nil {
-			continue
-		}
-		got, err := n.fillOne(ctx, exposeIdent, p)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("claim %s: %w", p.Got, err))
-			continue
-		}
-		places[i].Got = got
-	}
-	return errors.Join(errs...)
+	proxy *overlay.Proxy
 }
 
 // Expose implements api.Exposer.
@@ -113,7 +62,7 @@ func (n *node) Expose(ctx context.Context, req api.ExposeRequest) (api.AttachRep
 	if err == nil {
 		e.what = exposed{
 			Places: r.Places, Names: slices.Clone(before.Names), Publish: slices.Clone(before.Publish), Plain: slices.Clone(before.Plain),
-			Shown: slices.Clone(before.Shown),
+			Shown: slices.Clone(before.Shown), Proxy: before.Proxy,
 		}
 		got := r.given(req.Addresses)
 		e.what.Plain = slices.DeleteFunc(e.what.Plain, func(p netip.Prefix) bool { return slices.Contains(got, p) })
@@ -175,7 +124,7 @@ func (n *node) Hide(ctx context.Context, req api.ExposeRequest) (api.AttachReply
 }
 
 func (n *node) saveExposed(what exposed) error {
-	if len(what.Places) == 0 && len(what.Shown) == 0 {
+	if len(what.Places) == 0 && len(what.Shown) == 0 && what.Proxy == "" {
 		return n.store.Delete(keyExpose)
 	}
 	text, err := json.Marshal(what)
@@ -211,36 +160,13 @@ func (n *node) show(ctx context.Context, e *exposure) (warnings []string, err er
 	if err := n.publish(e); err != nil {
 		return nil, err
 	}
+	if err := n.openHostProxy(ctx, e); err != nil {
+		return nil, err
+	}
 	if n.names == nil || len(e.what.Names) == 0 {
 		return warnings, nil
 	}
 	return warnings, n.names.registerAll(ctx, exposeIdent, n.qualifyAll(e.what.Names), all)
-}
-
-// showBridge is show where there is a bridge. had is what it was given before.
-func (n *node) showBridge(list, plain, had []netip.Prefix) ([]string, error) {
-	var want []runtime.Exposure
-	for _, p := range list {
-		for _, one := range n.dual([]netip.Prefix{p}) {
-			want = append(want, runtime.Exposure{Prefix: one, Masquerade: !slices.Contains(plain, p)})
-		}
-	}
-	return n.bridge.Expose(want, had)
-}
-
-// watchRules keeps the rules of the host where the kernel tells of changes.
-func (n *node) watchRules(ctx context.Context) {
-	for ctx.Err() == nil {
-		err := n.bridge.WatchRules(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		n.log.Warn("rules that somebody flushes are not noticed for now", "err", err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(watchAgain):
-		}
-	}
 }
 
 // publish opens the ports that are wanted and closes the others.
@@ -264,6 +190,82 @@ func (n *node) publish(e *exposure) error {
 		e.opens[p] = f
 	}
 	return nil
+}
+
+// openHostProxy opens the proxy for programs of the host, if it is wanted and not
+// open, and closes it if it is not.
+func (n *node) openHostProxy(ctx context.Context, e *exposure) error {
+	if e.proxy != nil && (e.what.Proxy == "" || e.proxy.Addr().String() != e.what.Proxy) {
+		err := e.proxy.Close()
+		if e.proxy = nil; err != nil {
+			return err
+		}
+	}
+	if e.proxy != nil || e.what.Proxy == "" {
+		return nil
+	}
+	var err error
+	e.proxy, err = n.presence.serveProxy(ctx, e.what.Proxy, n.lookup)
+	return err
+}
+
+// HostProxy implements api.Exposer.
+func (n *node) HostProxy(ctx context.Context, at string) (string, error) {
+	if n.presence == nil {
+		return "", errOnNetwork
+	}
+	e := n.exposure
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	before := e.what.Proxy
+	e.what.Proxy = at
+	if err := n.openHostProxy(ctx, e); err != nil {
+		e.what.Proxy = before
+		return "", api.BadRequest(err.Error())
+	}
+	return at, n.saveExposed(e.what)
+}
+
+// errOnNetwork answers what only hosts without a bridge need.
+var errOnNetwork = api.BadRequest("this host has a bridge: 'weave expose' puts it on the network, and its programs reach containers as any other address")
+
+// Ping implements api.Exposer.
+func (n *node) Ping(ctx context.Context, host string) (netip.Addr, time.Duration, error) {
+	if n.presence == nil {
+		return netip.Addr{}, 0, errOnNetwork
+	}
+	addrs, err := n.lookup(ctx, host)
+	if err != nil {
+		return netip.Addr{}, 0, api.BadRequest(err.Error())
+	}
+	p, err := n.presence.NewPinger(addrs[0])
+	if err != nil {
+		return addrs[0], 0, api.BadRequest(err.Error())
+	}
+	defer p.Close()
+	reply, err := p.Echo(ctx, pingSize)
+	return addrs[0], reply.RTT, err
+}
+
+// pingSize is that of ping(8), bytes.
+const pingSize = 56
+
+// Dial implements api.Exposer.
+func (n *node) Dial(ctx context.Context, host string, port uint16) (net.Conn, error) {
+	if n.presence == nil {
+		return nil, errOnNetwork
+	}
+	addrs, err := n.lookup(ctx, host)
+	if err != nil {
+		return nil, api.BadRequest(err.Error())
+	}
+	for _, a := range addrs {
+		var c net.Conn
+		if c, err = n.presence.DialTCP(ctx, netip.AddrPortFrom(a, port)); err == nil {
+			return c, nil
+		}
+	}
+	return nil, api.BadRequest(err.Error())
 }
 
 // open1 opens one port.

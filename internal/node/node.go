@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -21,6 +22,7 @@ import (
 	"weave/peer/session"
 	"weave/runtime/netlink"
 	"weave/stack"
+	overlay "weave/stack/host"
 	"weave/tun"
 )
 
@@ -183,10 +185,22 @@ func (n *node) openUserHost() error {
 		return err
 	}
 	n.host = wired
-	if n.presence, err = n.openPresence(); err == nil && n.cfg.Names.Domain != "" {
+	if n.presence, err = n.openPresence(); err != nil {
+		return err
+	}
+	if n.cfg.Names.Domain != "" || n.cfg.Egress {
 		wired.service = n.presence.service
 	}
-	return err
+	if wired.egress = n.cfg.Egress; !wired.egress {
+		return nil
+	}
+	return n.presence.EnableEgress(overlay.EgressConfig{
+		Owner: wired.owner, DeniedPorts: []uint16{uint16(n.cfg.Port)},
+		Allow: func(_, _ string, to netip.AddrPort) bool { // what is on the overlay is not to be looked for elsewhere
+			c := n.cfg.Addresses
+			return !(c.Range.IsValid() && c.Range.Contains(to.Addr())) && !(c.V6.IsValid() && c.V6.Contains(to.Addr()))
+		},
+	})
 }
 
 // openAttachments takes over what was attached before.

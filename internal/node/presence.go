@@ -25,8 +25,7 @@ func (n *node) openPresence() (*presence, error) {
 		return nil, fmt.Errorf("the host's presence: %w", err)
 	}
 	p := &presence{Host: h, service: runtime.ServiceAddress(runtime.MAC(n.memory.name))}
-	// Whoever asks it is on the link, whatever subnet that is in.
-	if err := h.AddAddress(netip.PrefixFrom(p.service, 0)); err != nil {
+	if err := h.AddService(p.service); err != nil {
 		h.Close()
 		return nil, err
 	}
@@ -81,12 +80,11 @@ func (p *presence) have(want []netip.Prefix) error {
 }
 
 // serveProxy has programs of the host connect to the overlay by SOCKS5 and HTTP.
-func (p *presence) serveProxy(ctx context.Context, at string, resolve overlay.Resolver) error {
+func (p *presence) serveProxy(ctx context.Context, at string, resolve overlay.Resolver) (*overlay.Proxy, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", at)
 	if err != nil {
-		return fmt.Errorf("serve the proxy for programs: %w", err)
+		return nil, fmt.Errorf("serve the proxy for programs: %w", err)
 	}
-	_, err = p.Proxy(l, overlay.ProxyConfig{Resolve: resolve})
-	return err
+	return p.Proxy(l, overlay.ProxyConfig{Resolve: resolve})
 }

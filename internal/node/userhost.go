@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -33,6 +34,7 @@ type userHost struct {
 	program string // ours
 	mtu     int
 	service netip.Addr // containers get a route to it
+	egress  bool       // and without another way out, their default route
 	log     *slog.Logger
 
 	mu   sync.Mutex // one change at a time; guards taps
@@ -53,6 +55,7 @@ type insideRequest struct {
 	Attachment runtime.Attachment
 	MakeTap    bool
 	Service    netip.Addr
+	Egress     bool
 }
 
 type insideReply struct {
@@ -125,7 +128,7 @@ func (h *userHost) attach(ctx context.Context, a runtime.Attachment) ([]string, 
 		a.MTU = h.mtu
 	}
 	if tap := h.taps[a.Target.ID]; tap != nil {
-		warnings, _, err := h.inside(ctx, tap.watch.PID(), insideRequest{Attachment: a, Service: h.service})
+		warnings, _, err := h.inside(ctx, tap.watch.PID(), insideRequest{Attachment: a, Service: h.service, Egress: h.egress})
 		if err == nil {
 			tap.at = a
 		}
@@ -143,7 +146,7 @@ func (h *userHost) attach(ctx context.Context, a runtime.Attachment) ([]string, 
 	if err != nil {
 		return nil, err
 	}
-	warnings, file, err := h.inside(ctx, pid, insideRequest{Attachment: a, MakeTap: true, Service: h.service})
+	warnings, file, err := h.inside(ctx, pid, insideRequest{Attachment: a, MakeTap: true, Service: h.service, Egress: h.egress})
 	if err != nil {
 		watch.Close()
 		return nil, err
@@ -305,6 +308,19 @@ func (h *userHost) stats() tun.Stats {
 	return sum
 }
 
+// owner tells whose an address and a MAC are, for the way out.
+func (h *userHost) owner(addr netip.Addr, mac net.HardwareAddr) (string, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, tap := range h.taps {
+		has := func(p netip.Prefix) bool { return p.Addr() == addr }
+		if string(tap.at.MAC[:]) == string(mac) && slices.ContainsFunc(tap.at.Addresses, has) {
+			return ident(tap.at), true
+		}
+	}
+	return "", false
+}
+
 // Reset implements wiring.
 func (h *userHost) Reset() error {
 	h.mu.Lock()
@@ -333,7 +349,8 @@ func Inside() error {
 				return nil, -1, err
 			}
 		}
-		warnings, err := netlink.Inside(context.Background(), req.Attachment, req.Service, nil)
+		req.Attachment.Service = req.Service
+		warnings, err := netlink.Inside(context.Background(), req.Attachment, req.Egress && req.Service.IsValid(), nil)
 		if err != nil {
 			return nil, -1, err
 		}

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -276,16 +277,43 @@ func (m *Machine) PauseDocker(on bool) error { return pause(m.docker, on) }
 func (m *Machine) PausePodman(on bool) error { return pause(m.podman, on) }
 
 // pause works on what background started. nsenter, which waits for the engine, stops itself when it sees the engine
-// stopped, and then nobody would wake it: so it is stopped first and woken last.
+// stopped, and then nobody would wake it: so it is stopped first and woken last. A stopping process runs on until one of
+// its threads has taken the signal.
 func pause(c *exec.Cmd, on bool) error {
 	if c == nil {
 		return errors.New("pause: the engine does not run")
 	}
 	engine := childrenOf(c.Process.Pid)
-	if on {
-		return signalAll(syscall.SIGSTOP, append([]int{c.Process.Pid}, engine...))
+	if !on {
+		return signalAll(syscall.SIGCONT, append(engine, c.Process.Pid))
 	}
-	return signalAll(syscall.SIGCONT, append(engine, c.Process.Pid))
+	for _, pid := range append([]int{c.Process.Pid}, engine...) {
+		if err := unix.Kill(pid, syscall.SIGSTOP); err != nil {
+			return err
+		}
+		if err := Eventually(engineStart, func() error { return stopped(pid) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stopped is nil once no thread of a process runs.
+func stopped(pid int) error {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(tasks) == 0 {
+		return fmt.Errorf("process %d has ended", pid)
+	}
+	for _, task := range tasks {
+		stat, err := os.ReadFile(task)
+		if err != nil {
+			continue // the thread has ended
+		}
+		if rest := stat[bytes.LastIndexByte(stat, ')')+1:]; !bytes.HasPrefix(rest, []byte(" T")) {
+			return fmt.Errorf("%s: %s", task, rest)
+		}
+	}
+	return nil
 }
 
 func signalAll(s syscall.Signal, pids []int) error {

@@ -110,6 +110,9 @@ func (u *User) Weave(args ...string) Result {
 	return u.Run(append([]string{u.bin}, args...)...)
 }
 
+// Bin is the user's weave binary.
+func (u *User) Bin() string { return u.bin }
+
 // Launch launches the user's daemon at a port of their own.
 func (u *User) Launch(args ...string) Result {
 	return u.Weave(append([]string{"launch", "--port", strconv.Itoa(u.port), "--http-addr", "", "--status-addr", ""}, args...)...)

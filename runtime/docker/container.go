@@ -23,7 +23,8 @@ func fullID(s string) bool {
 // for containers that it could not set up.
 func convert(engine string, in container.InspectResponse) runtime.Container {
 	c := runtime.Container{
-		ID: in.ID, Name: strings.TrimPrefix(in.Name, "/"), Engine: engine, HostsPath: in.HostsPath,
+		ID: in.ID, Name: strings.TrimPrefix(in.Name, "/"), Engine: engine,
+		HostsPath: in.HostsPath, ResolvPath: in.ResolvConfPath,
 	}
 	if in.Path != "" { // what is run in the end: entrypoint and command, the image's or the user's
 		c.Entrypoint = append([]string{in.Path}, in.Args...)

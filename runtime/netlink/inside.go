@@ -4,21 +4,26 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
+
+	vnl "github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"weave/runtime"
 )
 
 // Inside makes the namespace that this process is in have what a says, on an interface that is there already and leads
 // somewhere else than to a bridge: a TAP. Addresses that a does not name go. Without any the interface is left as it is
-// and only what would outlive it is removed. service is an address that gets a route, invalid for none.
-func Inside(ctx context.Context, a runtime.Attachment, service netip.Addr, log *slog.Logger) ([]string, error) {
+// and only what would outlive it is removed. gateway has a namespace without a default route get one through a's service
+// address.
+func Inside(ctx context.Context, a runtime.Attachment, gateway bool, log *slog.Logger) ([]string, error) {
 	h, err := Open(Config{MTU: a.MTU}, log)
 	if err != nil {
 		return nil, err
 	}
 	defer h.Close()
-	h.direct, h.service = true, service
+	h.direct, h.service = true, a.Service
 	seen, err := h.lookDirect()
 	if err != nil {
 		return nil, err
@@ -26,7 +31,7 @@ func Inside(ctx context.Context, a runtime.Attachment, service netip.Addr, log *
 	if a.MTU == 0 {
 		a.MTU = seen.MTU
 	}
-	a.Target.ID, a.Service = h.space.id, service
+	a.Target.ID = h.space.id
 	if len(a.Addresses) == 0 {
 		seen = runtime.Seen{Filter: seen.Filter}
 	} else if !seen.Present {
@@ -35,8 +40,31 @@ func Inside(ctx context.Context, a runtime.Attachment, service netip.Addr, log *
 	warnings, err := h.perform(ctx, runtime.Plan(a, "", seen), h.space, h.tolerance(a))
 	if err == nil && len(a.Addresses) > 0 {
 		fitSuperFrames(h.space, runtime.Inner, a.MTU)
+		if gateway {
+			err = h.space.defaultRoute(a.Service)
+		}
 	}
 	return warnings, err
+}
+
+// defaultRoute leads what has no other way to a neighbour on our interface.
+func (s *space) defaultRoute(gateway netip.Addr) error {
+	link, err := s.LinkByName(runtime.Inner)
+	if err != nil {
+		return err
+	}
+	all := &vnl.Route{Dst: &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}, Table: unix.RT_TABLE_MAIN}
+	have, err := retry(func() ([]vnl.Route, error) {
+		return s.RouteListFiltered(vnl.FAMILY_V4, all, vnl.RT_FILTER_DST|vnl.RT_FILTER_TABLE)
+	})
+	if err != nil || len(have) > 0 {
+		return err
+	}
+	all.LinkIndex, all.Gw, all.Flags = link.Attrs().Index, gateway.AsSlice(), int(vnl.FLAG_ONLINK)
+	if err := s.RouteAdd(all); err != nil {
+		return fmt.Errorf("add default route: %w", err)
+	}
+	return nil
 }
 
 // lookDirect shows this namespace as if the other end of its interface were as it is wanted.

@@ -15,12 +15,13 @@ const shortID = 12
 // inspected is the part of libpod's answer that we want to know; the field names are Podman's.
 // See https://docs.podman.io/en/latest/_static/api.html, InspectContainerData.
 type inspected struct {
-	ID        string // Podman writes Id
-	Name      string
-	Path      string
-	Args      []string
-	HostsPath string
-	State     struct {
+	ID             string // Podman writes Id
+	Name           string
+	Path           string
+	Args           []string
+	HostsPath      string
+	ResolvConfPath string
+	State          struct {
 		Running, Paused bool
 		Pid             int
 	}
@@ -38,7 +39,7 @@ type inspected struct {
 
 func (in *inspected) convert(engine string) runtime.Container {
 	c := runtime.Container{
-		ID: in.ID, Name: in.Name, Engine: engine, HostsPath: in.HostsPath,
+		ID: in.ID, Name: in.Name, Engine: engine, HostsPath: in.HostsPath, ResolvPath: in.ResolvConfPath,
 		Hostname: in.Config.Hostname, Domain: in.Config.Domainname,
 		Env: in.Config.Env, Labels: in.Config.Labels, NetworkMode: in.HostConfig.NetworkMode,
 	}

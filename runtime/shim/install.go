@@ -45,7 +45,12 @@ func Install(dir, program string, routes []netip.Prefix) (Dirs, error) {
 	})
 	if err == nil {
 		err = fill(d.NoWait, noWaitFile, "", func() error {
-			return replace(filepath.Join(d.NoWait, shimName), func(temp string) error { return os.Link(shared, temp) })
+			return replace(filepath.Join(d.NoWait, shimName), func(temp string) error {
+				if os.Link(shared, temp) == nil {
+					return nil
+				}
+				return copyFile(temp, program) // a file system without hard links
+			})
 		})
 	}
 	if err != nil {

@@ -21,6 +21,7 @@ type addressSet struct {
 	addrs     map[netip.Addr]struct{}
 	linkLocal netip.Addr
 	gateways  []netip.Addr // of default routes, one a family
+	service   netip.Addr   // see AddService; invalid: none
 }
 
 func (s *addressSet) own(a netip.Addr) bool {
@@ -33,9 +34,14 @@ func (s *addressSet) onLink(a netip.Addr) bool {
 	return slices.ContainsFunc(s.prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
+// neighbour reports whether a may be on the Ethernet itself, rather than behind a gateway.
+func (s *addressSet) neighbour(a netip.Addr) bool {
+	return s.onLink(a) || (s.service.IsValid() && s.service.Is4() == a.Is4())
+}
+
 // with returns the set with other prefixes.
 func (s *addressSet) with(prefixes []netip.Prefix) *addressSet {
-	next := &addressSet{prefixes: prefixes, addrs: map[netip.Addr]struct{}{}, linkLocal: s.linkLocal, gateways: s.gateways}
+	next := &addressSet{prefixes: prefixes, addrs: map[netip.Addr]struct{}{}, linkLocal: s.linkLocal, gateways: s.gateways, service: s.service}
 	for _, p := range prefixes {
 		next.addrs[p.Addr()] = struct{}{}
 	}
@@ -87,6 +93,21 @@ func (h *Host) addToStack(p netip.Prefix) error {
 	if err := h.stack.AddProtocolAddress(nicID, pa, stack.AddressProperties{}); err != nil {
 		return fmt.Errorf("add address %v: %v", p, err)
 	}
+	return nil
+}
+
+// AddService gives the Host an address at which it serves neighbours of every subnet, without being in any of them: who has a
+// route to it is answered on the Ethernet itself. There is one; it stays until the Host ends.
+func (h *Host) AddService(a netip.Addr) error {
+	if err := h.AddAddress(netip.PrefixFrom(a, a.BitLen())); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	next := *h.addrs.Load()
+	next.service = a
+	h.addrs.Store(&next)
+	h.setRoutes()
 	return nil
 }
 
@@ -151,6 +172,9 @@ func (h *Host) setRoutes() {
 			all = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 		}
 		table = append(table, tcpip.Route{Destination: subnet(all), Gateway: toAddress(g), NIC: nicID})
+	}
+	if s := set.service; s.IsValid() { // last: gateways know better
+		table = append(table, tcpip.Route{Destination: subnet(netip.PrefixFrom(s, 0)), NIC: nicID})
 	}
 	h.stack.SetRouteTable(table)
 }

@@ -83,7 +83,7 @@ func (h *Host) classifyARP(body []byte) target {
 	sender := netip.AddrFrom4([4]byte(arp.ProtocolAddressSender()))
 	about := netip.AddrFrom4([4]byte(arp.ProtocolAddressTarget()))
 	own := h.addrs.Load()
-	if sender == about && !own.own(sender) && own.onLink(sender) {
+	if sender == about && !own.own(sender) && own.neighbour(sender) {
 		h.announced(sender, linkAddress(arp.HardwareAddressSender()))
 		return toNobody // no fault, and nothing more to do
 	}

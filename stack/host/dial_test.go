@@ -191,3 +191,31 @@ func TestReachesItself(t *testing.T) {
 		p.Close()
 	}
 }
+
+// A service address is reached from a subnet that the host is not in, and makes nothing else count as its own.
+func TestService(t *testing.T) {
+	a, b, _ := pair(t, Config{})
+	service := netip.MustParseAddr("169.254.64.1")
+	if err := b.AddService(service); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.AddAddress(netip.MustParsePrefix("10.77.0.1/24")); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.AddAddress(netip.MustParsePrefix("169.254.64.9/18")); err != nil { // its route to the service
+		t.Fatal(err)
+	}
+	l, err := b.ListenTCP(netip.AddrPortFrom(service, 53))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := a.DialTCP(t.Context(), netip.AddrPortFrom(service, 53))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	if b.addrs.Load().onLink(netip.MustParseAddr("192.0.2.1")) {
+		t.Error("everything is in a subnet of the host's")
+	}
+}
