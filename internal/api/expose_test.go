@@ -12,7 +12,8 @@ import (
 // fakeExposer keeps what it was asked for.
 type fakeExposer struct {
 	*fakeNode
-	last ExposeRequest
+	HostPrograms // never called here
+	last         ExposeRequest
 }
 
 func (f *fakeExposer) Expose(_ context.Context, req ExposeRequest) (AttachReply, error) {
