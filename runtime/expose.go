@@ -22,6 +22,10 @@ const (
 	Forward
 	// Foreign decides the same at the head of others' chains, which forbid by themselves (Docker's, firewalld's, ufw's).
 	Foreign
+	// Prerouting and Output decide where what comes to the host's ports goes, from elsewhere and from the host itself, in
+	// chains of ours.
+	Prerouting
+	Output
 )
 
 // Verdict is what a Rule does.
@@ -33,6 +37,8 @@ const (
 	Masquerade
 	Accept
 	DropIt
+	// Lead is nftables' dnat: packets go to the rule's To.
+	Lead
 )
 
 // Rule is one line of the packet filter. What is empty matches everything.
@@ -43,7 +49,18 @@ type Rule struct {
 	Known                bool   // only what belongs to a connection that exists, or is related to one
 	Source, NotSource    netip.Prefix
 	Destination, NotDest netip.Prefix // one of these at most, as of the former two
+	Port                 PortMatch
+	Led                  bool           // only what a Lead rule has led
+	To                   netip.AddrPort // of Lead
 	Verdict              Verdict
+}
+
+// PortMatch is the part of a rule that is about ports.
+type PortMatch struct {
+	Proto string // "tcp" or "udp"; "" matches everything
+	Port  uint16
+	Local bool // only what is for an address of the host's, but for loopback ones
+	OneIn int  // one of so many connections, by chance; 0 and 1: all of them
 }
 
 // DockerBridge is the bridge that Docker gives containers by default.
@@ -104,6 +121,9 @@ func (r Rule) Families() (v4, v6 bool) {
 			return p.Addr().Is4(), p.Addr().Is6()
 		}
 	}
+	if r.To.IsValid() {
+		return r.To.Addr().Is4(), r.To.Addr().Is6()
+	}
 	return true, true
 }
 
@@ -111,7 +131,7 @@ func (r Rule) Families() (v4, v6 bool) {
 func (r Rule) String() string {
 	var parts []string
 	add := func(format string, a any) { parts = append(parts, fmt.Sprintf(format, a)) }
-	add("%s:", [...]string{"?", "postrouting", "forward", "foreign"}[r.Place])
+	add("%s:", [...]string{"?", "postrouting", "forward", "foreign", "prerouting", "output"}[r.Place])
 	if r.In != "" {
 		add("iifname %q", r.In)
 	}
@@ -132,6 +152,27 @@ func (r Rule) String() string {
 			add(m.text, m.p)
 		}
 	}
-	add("%s", [...]string{"?", "return", "masquerade", "accept", "drop"}[r.Verdict])
+	parts = append(parts, r.Port.words()...)
+	if r.Led {
+		parts = append(parts, "ct status dnat")
+	}
+	add("%s", [...]string{"?", "return", "masquerade", "accept", "drop", "dnat"}[r.Verdict])
+	if r.Verdict == Lead {
+		add("to %v", r.To)
+	}
 	return strings.Join(parts, " ")
+}
+
+func (m PortMatch) words() []string {
+	var parts []string
+	if m.Local {
+		parts = append(parts, "fib daddr type local")
+	}
+	if m.Proto != "" {
+		parts = append(parts, fmt.Sprintf("%s dport %d", m.Proto, m.Port))
+	}
+	if m.OneIn > 1 {
+		parts = append(parts, fmt.Sprintf("numgen random mod %d 0", m.OneIn))
+	}
+	return parts
 }

@@ -19,9 +19,23 @@ func TestExposeRules(t *testing.T) {
 		{Prefix: netip.MustParsePrefix("fd00::1/108"), Masquerade: true},
 		{Prefix: netip.MustParsePrefix("10.32.0.2/12"), Masquerade: true}, // a second address of a subnet
 	}
-	for name, exposed := range map[string][]Exposure{"rules-of-nothing": nil, "rules": both} {
+	ports := func(list ...string) (out []netip.AddrPort) {
+		for _, s := range list {
+			out = append(out, netip.MustParseAddrPort(s))
+		}
+		return out
+	}
+	services := []Forwarding{
+		{Proto: "tcp", At: ports("0.0.0.0:8080")[0], Targets: ports("10.32.0.5:80", "10.32.0.6:80", "[fd00::5]:80", "10.32.0.7:81")},
+		{Proto: "tcp", At: ports("[::]:8080")[0], Targets: ports("10.32.0.5:80", "[fd00::5]:80")},
+		{Proto: "udp", At: ports("10.32.0.1:53")[0], Targets: ports("192.168.1.1:53")},
+		{Proto: "udp", At: ports("10.32.0.1:54")[0]},
+	}
+	for name, rules := range map[string][]Rule{
+		"rules-of-nothing": ExposeRules("weave", nil), "rules": ExposeRules("weave", both), "rules-of-services": ForwardRules("weave", both, services),
+	} {
 		var got strings.Builder
-		for _, r := range ExposeRules("weave", exposed) {
+		for _, r := range rules {
 			got.WriteString(r.String() + "   # " + r.Label + "\n")
 		}
 		file := filepath.Join("testdata", name+".txt")

@@ -47,7 +47,7 @@ func (r Repair) None() bool { return !r.Own && len(r.Others) == 0 }
 // chain none are: what accepts there would change nothing.
 func CheckFilter(want []Rule, seen PacketFilter) Repair {
 	var r Repair
-	for _, place := range []Place{Postrouting, Forward} {
+	for _, place := range []Place{Postrouting, Forward, Prerouting, Output} {
 		r.Own = r.Own || !slices.Equal(labels(want, place, Inet), seen.Own[place])
 	}
 	r.Own = r.Own || (seen.Own != nil) != (len(want) > 0)

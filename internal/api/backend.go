@@ -54,6 +54,7 @@ type Backends struct {
 	Hooks     Hooks
 	Proxies   Proxies
 	Exposer   Exposer
+	Services  PortServices
 	Metrics   http.Handler // GET /metrics
 }
 

@@ -79,6 +79,7 @@ func (s *Server) writeRoutes() *http.ServeMux {
 	s.addHookRoutes(mux)
 	s.addProxyRoutes(mux)
 	s.addExposeRoutes(mux)
+	s.addServiceRoutes(mux)
 	return mux
 }
 

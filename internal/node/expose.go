@@ -157,6 +157,7 @@ func (n *node) show(ctx context.Context, e *exposure) (warnings []string, err er
 	if err := n.saveExposed(e.what); err != nil {
 		return nil, err
 	}
+	n.services.rouse() // names of imports are at these addresses
 	if err := n.publish(e); err != nil {
 		return nil, err
 	}

@@ -41,7 +41,22 @@ func (h *Host) Expose(exposed []runtime.Exposure, had []netip.Prefix) ([]string,
 		return nil, fmt.Errorf("expose: %w", err)
 	}
 	warnings = append(warnings, more...)
-	return append(warnings, h.forward(want)...), nil
+	return append(warnings, h.enableForwarding(want)...), nil
+}
+
+// Forward leads these ports of the host, and no others. What is connected stays connected. It is idempotent, and takes
+// effect with Expose.
+func (h *Host) Forward(list []runtime.Forwarding) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.forwardings = slices.Clone(list)
+	if !h.exposing {
+		return nil
+	}
+	if _, err := h.assertRules(); err != nil {
+		return fmt.Errorf("forward: %w", err)
+	}
+	return nil
 }
 
 func (h *Host) exposeAddresses(want, had []netip.Prefix) ([]string, error) {
@@ -130,9 +145,9 @@ func (h *Host) tuneExposed(want []netip.Prefix) {
 	}
 }
 
-// forward has the kernel forward packets of the families of these addresses. It stays so after they are gone, since
+// enableForwarding has the kernel forward packets of the families of these addresses. It stays so after they are gone, since
 // others may have come to need it.
-func (h *Host) forward(want []netip.Prefix) []string {
+func (h *Host) enableForwarding(want []netip.Prefix) []string {
 	var warnings []string
 	for _, f := range []struct {
 		key   string

@@ -53,7 +53,9 @@ type Host struct {
 
 	exposing bool // rules are wanted: since Expose, until Reset
 	exposed  []runtime.Exposure
-	watched  atomic.Pointer[map[chainID]bool] // chains of others that were looked at last
+
+	forwardings []runtime.Forwarding
+	watched     atomic.Pointer[map[chainID]bool] // chains of others that were looked at last
 }
 
 // Open opens the host's namespace. It changes nothing. log may be nil.
@@ -175,7 +177,7 @@ func (h *Host) Reset() error {
 	if err := h.redirect(netip.Addr{}, 0, 0); err != nil {
 		h.log.Debug("cannot look for redirections", "err", err) // a kernel without nf_tables has none
 	}
-	h.exposing, h.exposed = false, nil
+	h.exposing, h.exposed, h.forwardings = false, nil, nil
 	if warnings, err := h.assertRules(); err != nil || len(warnings) > 0 {
 		h.log.Warn("rules of the host may be left behind", "err", err, "warnings", warnings) // a kernel without nf_tables has none
 	}

@@ -22,6 +22,8 @@ import (
 //	table inet weave {
 //		chain postrouting { type nat hook postrouting priority srcnat; policy accept; ... }
 //		chain forward     { type filter hook forward priority filter; policy accept; ... }
+//		chain prerouting  { type nat hook prerouting priority dstnat; policy accept; ... }   with services
+//		chain output      { type nat hook output priority -100; policy accept; ... }
 //	}
 //
 // A chain that accepts does not keep another from dropping, so that rules that accept also stand at the head of every
@@ -80,7 +82,8 @@ func (h *Host) netfilter() (*nftables.Conn, error) {
 func (h *Host) assertRules() (warnings []string, err error) {
 	var rules []runtime.Rule
 	if h.exposing {
-		rules = runtime.ExposeRules(h.cfg.Bridge, h.exposed)
+		// What is led comes first: before a rule drops it, or masquerades by the subnet.
+		rules = append(runtime.ForwardRules(h.cfg.Bridge, h.exposed, h.forwardings), runtime.ExposeRules(h.cfg.Bridge, h.exposed)...)
 	}
 	for range rulePatience {
 		if warnings, err = h.changeRules(rules); err == nil {
@@ -174,13 +177,27 @@ func (h *Host) lookAtRules(conn *nftables.Conn) (packetFilter, error) {
 	return seen, nil
 }
 
+// hook says where one of our chains stands.
+type hook struct {
+	name     string
+	kind     nftables.ChainType
+	num      *nftables.ChainHook
+	priority *nftables.ChainPriority
+}
+
+var hooks = map[runtime.Place]hook{
+	runtime.Postrouting: {"postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource},
+	runtime.Forward:     {"forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter},
+	runtime.Prerouting:  {"prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest},
+	runtime.Output:      {"output", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest},
+}
+
 // placeOf tells which of our chains this is; 0 for one that is none of them.
 func placeOf(c *nftables.Chain) runtime.Place {
-	switch c.Name {
-	case "postrouting":
-		return runtime.Postrouting
-	case "forward":
-		return runtime.Forward
+	for place, k := range hooks {
+		if k.name == c.Name {
+			return place
+		}
 	}
 	return 0
 }
@@ -240,18 +257,16 @@ func (h *Host) writeTable(conn *nftables.Conn, rules []runtime.Rule, there bool)
 		return
 	}
 	table := conn.AddTable(h.table())
-	chains := map[runtime.Place]*nftables.Chain{
-		runtime.Postrouting: conn.AddChain(&nftables.Chain{
-			Table: table, Name: "postrouting", Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
-		}),
-		runtime.Forward: conn.AddChain(&nftables.Chain{
-			Table: table, Name: "forward", Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
-		}),
-	}
+	chains := map[runtime.Place]*nftables.Chain{}
 	for _, r := range rules {
-		if c := chains[r.Place]; c != nil {
-			conn.AddRule(h.rule(c, r))
+		k, ours := hooks[r.Place]
+		if !ours {
+			continue
 		}
+		if chains[r.Place] == nil {
+			chains[r.Place] = conn.AddChain(&nftables.Chain{Table: table, Name: k.name, Type: k.kind, Hooknum: k.num, Priority: k.priority})
+		}
+		conn.AddRule(h.rule(chains[r.Place], r))
 	}
 }
 

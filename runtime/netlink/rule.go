@@ -35,7 +35,7 @@ func ruleExprs(r runtime.Rule, both bool) []expr.Any {
 		}
 	}
 	if r.Known {
-		out = append(out, known()...)
+		out = append(out, ctBits(expr.CtKeySTATE, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED)...)
 	}
 	for _, m := range []struct {
 		p      netip.Prefix
@@ -46,7 +46,57 @@ func ruleExprs(r runtime.Rule, both bool) []expr.Any {
 			out = append(out, matchPrefix(m.p, m.source, m.op)...)
 		}
 	}
-	return append(out, &expr.Counter{}, verdict(r.Verdict))
+	out = append(out, matchPort(r.Port)...)
+	if r.Led {
+		out = append(out, ctBits(expr.CtKeySTATUS, ctStatusDNAT)...)
+	}
+	out = append(out, &expr.Counter{})
+	if r.Verdict == runtime.Lead {
+		return append(out, lead(r)...)
+	}
+	return append(out, verdict(r.Verdict))
+}
+
+// ctStatusDNAT is IPS_DST_NAT (include/uapi/linux/netfilter/nf_conntrack_common.h).
+const ctStatusDNAT = 1 << 5
+
+// matchPort has the destination port at byte 2 of both UDP's header (RFC 768) and TCP's (RFC 9293).
+func matchPort(m runtime.PortMatch) []expr.Any {
+	var out []expr.Any
+	native := func(n uint32) *expr.Cmp {
+		return &expr.Cmp{Op: expr.CmpOpEq, Register: unix.NFT_REG_1, Data: binaryutil.NativeEndian.PutUint32(n)}
+	}
+	if m.Local {
+		out = append(out, &expr.Fib{Register: unix.NFT_REG_1, ResultADDRTYPE: true, FlagDADDR: true}, native(unix.RTN_LOCAL))
+	}
+	if m.Proto != "" {
+		proto := byte(unix.IPPROTO_TCP)
+		if m.Proto == "udp" {
+			proto = unix.IPPROTO_UDP
+		}
+		out = append(
+			out,
+			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: unix.NFT_REG_1}, equal([]byte{proto}),
+			&expr.Payload{DestRegister: unix.NFT_REG_1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+			equal(binaryutil.BigEndian.PutUint16(m.Port)),
+		)
+	}
+	if m.OneIn > 1 {
+		out = append(out, &expr.Numgen{Register: unix.NFT_REG_1, Modulus: uint32(m.OneIn), Type: unix.NFT_NG_RANDOM}, native(0))
+	}
+	return out
+}
+
+func lead(r runtime.Rule) []expr.Any {
+	family := uint32(unix.NFPROTO_IPV4)
+	if r.To.Addr().Is6() {
+		family = unix.NFPROTO_IPV6
+	}
+	return []expr.Any{
+		&expr.Immediate{Register: unix.NFT_REG_1, Data: r.To.Addr().AsSlice()},
+		&expr.Immediate{Register: unix.NFT_REG_2, Data: binaryutil.BigEndian.PutUint16(r.To.Port())},
+		&expr.NAT{Type: expr.NATTypeDestNAT, Family: family, RegAddrMin: unix.NFT_REG_1, RegProtoMin: unix.NFT_REG_2},
+	}
 }
 
 func verdict(v runtime.Verdict) expr.Any {
@@ -61,13 +111,12 @@ func verdict(v runtime.Verdict) expr.Any {
 	return &expr.Verdict{Kind: expr.VerdictAccept}
 }
 
-// known matches what belongs to a connection that exists, or is related to one.
-func known() []expr.Any {
-	states := binaryutil.NativeEndian.PutUint32(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED)
+// ctBits matches what conntrack says of a packet, if any of these bits is set.
+func ctBits(key expr.CtKey, bits uint32) []expr.Any {
 	none := make([]byte, 4)
 	return []expr.Any{
-		&expr.Ct{Key: expr.CtKeySTATE, Register: unix.NFT_REG_1},
-		&expr.Bitwise{SourceRegister: unix.NFT_REG_1, DestRegister: unix.NFT_REG_1, Len: 4, Mask: states, Xor: none},
+		&expr.Ct{Key: key, Register: unix.NFT_REG_1},
+		&expr.Bitwise{SourceRegister: unix.NFT_REG_1, DestRegister: unix.NFT_REG_1, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(bits), Xor: none},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: unix.NFT_REG_1, Data: none},
 	}
 }
