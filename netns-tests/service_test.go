@@ -169,8 +169,30 @@ func TestServiceExport(t *testing.T) {
 	}
 }
 
-// What is outside has a name in the network. A host that is in two networks joins what they have, also where both have the
-// same addresses.
+// Two networks that know nothing of each other, with the same addresses, have a port in common by an export here and an
+// import there.
+//
+//	c1 ── host1 :8080 ·· host2 ── c2
+func TestServiceJoinsNetworks(t *testing.T) {
+	l := newLab(t, lab.Config{Hosts: 2})
+	one, two := l.Hosts[0], l.Hosts[1]
+	launch(t, one)
+	launch(t, two)
+	c1, ip1 := attached(t, one)
+	c2, ip2 := attached(t, two)
+	if ip1 != ip2 {
+		t.Fatalf("they have %s and %s", ip1, ip2)
+	}
+	greets(t, c1.NS, ":80", "one.")
+	run(t, one, "expose")
+	gateway := strings.TrimSpace(run(t, two, "expose"))
+	run(t, one, "service", "export", "8080", ip1+":80")
+	run(t, two, "service", "import", "web:80", one.IP+":8080")
+	resolves(t, c2, "web.weave.local.", gateway)
+	greeted(t, c2.NS, gateway+":80", "one.")
+}
+
+// What is outside has a name in the network.
 //
 //	outside ── host1 ── c1
 func TestServiceImport(t *testing.T) {

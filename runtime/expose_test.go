@@ -149,3 +149,25 @@ func TestConflict(t *testing.T) {
 		}
 	}
 }
+
+// Each target of a port gets as many connections as the others, and none is left over.
+func TestForwardRulesShare(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f := Forwarding{Proto: "tcp", At: netip.MustParseAddrPort("10.0.0.1:80")}
+		n := rapid.IntRange(1, 40).Draw(t, "targets")
+		for i := range n {
+			f.Targets = append(f.Targets, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 1, byte(i)}), 80))
+		}
+		left := 1.0
+		for _, r := range f.rules(Prerouting) {
+			share := left / float64(max(r.Port.OneIn, 1))
+			if share < 0.999/float64(n) || share > 1.001/float64(n) {
+				t.Fatalf("%v gets %v of %d", r.To, share, n)
+			}
+			left -= share
+		}
+		if left > 1e-9 {
+			t.Fatal(left, " of all connections go nowhere")
+		}
+	})
+}
