@@ -136,6 +136,13 @@ func TestExposeBesideDocker(t *testing.T) {
 	reaches(t, outside.NS, "10.2.1.1")
 	cutOff(t, d.NS, "10.2.1.1")
 	reaches(t, c1.NS, "172.17.0.2") // and answers come back
+	inside := serves(t, c1.NS, "10.2.1.1:80")
+	run(t, one, "service", "export", "8080", "10.2.1.1:80")
+	for len(inside) > 0 { // what tried the target
+		<-inside
+	}
+	comesFrom(t, d.NS, "172.17.0.1:8080", inside, "10.2.1.10")
+	run(t, one, "service", "remove", "8080")
 	if got := system(t, one.NS, "iptables", "-S", "FORWARD"); !strings.Contains(got, `-i weave -o weave -m comment --comment "made by weave`) {
 		t.Errorf("iptables shows\n%s", got)
 	}

@@ -40,7 +40,7 @@ func (h *Host) Expose(exposed []runtime.Exposure, had []netip.Prefix) ([]string,
 	if err != nil {
 		return nil, fmt.Errorf("expose: %w", err)
 	}
-	warnings = append(warnings, more...)
+	warnings = append(append(warnings, more...), h.legacyWarnings()...)
 	return append(warnings, h.enableForwarding(want)...), nil
 }
 

@@ -115,10 +115,7 @@ func (h *Host) changeRules(rules []runtime.Rule) (warnings []string, err error) 
 	}
 	for _, i := range repair.Others {
 		c := seen.chains[i]
-		if err := h.writeForeign(conn, c, seen.ours[i], seen.Others[i].Wanted(rules)); err != nil {
-			return nil, err
-		}
-		err := conn.Flush()
+		err := h.writeForeign(c, seen.ours[i], seen.Others[i].Wanted(rules))
 		if errors.Is(err, unix.EPERM) { // the table has an owner: no other process may change it
 			warnings = append(warnings, fmt.Sprintf("chain %s of the nftables table %s drops what passes the host, and the table belongs to "+
 				"another program, which has to let pass what comes from interface %s or goes there", c.Name, c.Table.Name, h.cfg.Bridge))
@@ -270,17 +267,23 @@ func (h *Host) writeTable(conn *nftables.Conn, rules []runtime.Rule, there bool)
 	}
 }
 
-// writeForeign puts the wanted rules of ours into a chain of others in place of those that are there.
-func (h *Host) writeForeign(conn *nftables.Conn, c *nftables.Chain, ours []*nftables.Rule, want []runtime.Rule) error {
+// writeForeign puts the wanted rules of ours into a chain of others in place of those that are there. It has a connection
+// of its own: where a change is refused, some answers are never read.
+func (h *Host) writeForeign(c *nftables.Chain, ours []*nftables.Rule, want []runtime.Rule) error {
+	conn, err := h.netfilter()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.CloseLasting() }()
 	for _, r := range ours {
 		if err := conn.DelRule(&nftables.Rule{Table: c.Table, Chain: c, Handle: r.Handle}); err != nil {
-			return fmt.Errorf("remove a rule of %s %s: %w", c.Table.Name, c.Name, err)
+			return err
 		}
 	}
 	for _, r := range slices.Backward(want) { // each goes to the head
 		conn.InsertRule(h.rule(c, r))
 	}
-	return nil
+	return conn.Flush()
 }
 
 func (h *Host) rule(c *nftables.Chain, r runtime.Rule) *nftables.Rule {
