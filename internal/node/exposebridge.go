@@ -79,15 +79,16 @@ func (n *node) showBridge(list, plain, had []netip.Prefix) ([]string, error) {
 }
 
 // watchRules keeps the rules of the host where the kernel tells of changes.
-func (n *node) watchRules(ctx context.Context) {
-	for ctx.Err() == nil {
+func (n *node) watchRules(ctx context.Context) error {
+	for {
 		err := n.bridge.WatchRules(ctx)
 		if ctx.Err() != nil {
-			return
+			return nil
 		}
 		n.log.Warn("rules that somebody flushes are not noticed for now", "err", err)
 		select {
 		case <-ctx.Done():
+			return nil
 		case <-time.After(watchAgain):
 		}
 	}

@@ -310,10 +310,7 @@ func (n *node) run(ctx context.Context) error {
 			g.Go(func() error { return n.proxy.run(ctx) })
 		}
 		if n.bridge != nil {
-			g.Go(func() error {
-				n.watchRules(ctx)
-				return nil
-			})
+			g.Go(func() error { return n.watchRules(ctx) })
 			g.Go(func() error { return n.services.run(ctx) })
 		}
 		if n.presence != nil {

@@ -69,13 +69,13 @@ func TestWaysOf(t *testing.T) {
 func TestHealth(t *testing.T) {
 	h := newHealth(nil)
 	at := netip.MustParseAddrPort("127.0.0.1:1") // refused at once
-	h.try(t.Context(), map[netip.AddrPort]bool{at: false})
+	h.try(t.Context(), []netip.AddrPort{at})
 	if h.stateOf(at) != stateDown {
 		t.Error("never seen, and not down")
 	}
 	h.failed[at] = 0 // it answered
 	for i, want := range []string{stateUp, stateDown, stateDown} {
-		h.try(t.Context(), map[netip.AddrPort]bool{at: false})
+		h.try(t.Context(), []netip.AddrPort{at})
 		if got := h.stateOf(at); got != want {
 			t.Errorf("after %d failures it is %s", i+1, got)
 		}

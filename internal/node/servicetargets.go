@@ -52,7 +52,7 @@ func newHealth(n *node) health {
 // survey looks up the targets of all services, and tries those of TCP at once.
 func (h *health) survey(ctx context.Context, list []api.PortService) [][]targetState {
 	out := make([][]targetState, len(list))
-	tries := map[netip.AddrPort]bool{}
+	var tries []netip.AddrPort
 	for i, s := range list {
 		for _, text := range s.Targets {
 			addrs := h.resolve(ctx, s, text)
@@ -62,13 +62,14 @@ func (h *health) survey(ctx context.Context, list []api.PortService) [][]targetS
 			for _, a := range addrs {
 				t := targetState{text: text, at: a, state: stateUnsure}
 				if s.Proto == "tcp" {
-					tries[a] = false
+					tries = append(tries, a)
 				}
 				out[i] = append(out[i], t)
 			}
 		}
 	}
-	h.try(ctx, tries)
+	slices.SortFunc(tries, netip.AddrPort.Compare)
+	h.try(ctx, slices.Compact(tries))
 	for i, s := range list {
 		for j := range out[i] {
 			if t := &out[i][j]; s.Proto == "tcp" && t.at.IsValid() {
@@ -80,19 +81,17 @@ func (h *health) survey(ctx context.Context, list []api.PortService) [][]targetS
 }
 
 // try connects to all of them side by side and notes how that went.
-func (h *health) try(ctx context.Context, tries map[netip.AddrPort]bool) {
-	var mu sync.Mutex
+func (h *health) try(ctx context.Context, targets []netip.AddrPort) {
+	up := make([]bool, len(targets))
 	var all sync.WaitGroup
-	for at := range tries {
+	for i, at := range targets {
 		all.Go(func() {
 			d := net.Dialer{Timeout: tryPatience}
 			c, err := d.DialContext(ctx, "tcp", at.String())
 			if err == nil {
 				err = c.Close()
 			}
-			mu.Lock()
-			tries[at] = err == nil
-			mu.Unlock()
+			up[i] = err == nil
 		})
 	}
 	all.Wait()
@@ -100,11 +99,11 @@ func (h *health) try(ctx context.Context, tries map[netip.AddrPort]bool) {
 		return
 	}
 	was := h.failed
-	h.failed = make(map[netip.AddrPort]int, len(tries))
-	for at, up := range tries {
+	h.failed = make(map[netip.AddrPort]int, len(targets))
+	for i, at := range targets {
 		n, known := was[at]
 		switch {
-		case up:
+		case up[i]:
 			h.failed[at] = 0
 		case known:
 			h.failed[at] = n + 1
