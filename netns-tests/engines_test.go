@@ -18,7 +18,7 @@ func TestEngines(t *testing.T) {
 		needs(t, "dockerd", "docker", "busybox")
 		m := machines(t, 1)[0]
 		must(t, m.StartDocker(), m.Import("docker", lab.ImageName, `CMD ["sh","-c","sleep 1000"]`))
-		rig := engineRig(m, "docker", 50)
+		rig := engineRig(m, "docker", 20)
 		rig.Domain = true
 		rig.Start = func() error { return m.StartDocker() }
 		rig.Stop, rig.Crash, rig.Pause = m.StopDocker, m.KillDocker, m.PauseDocker
@@ -26,7 +26,7 @@ func TestEngines(t *testing.T) {
 		enginetest.Run(t, rig)
 	})
 	t.Run("podman", func(t *testing.T) {
-		rig, m := podmanRig(t, 50)
+		rig, m := podmanRig(t, 20)
 		open := func() (*podman.Engine, error) { return podman.Open("podman", "unix://"+m.PodmanSocket()) }
 		if _, err := open(); err != nil && strings.Contains(err.Error(), "built without") {
 			t.Skip(err)

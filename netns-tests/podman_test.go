@@ -117,3 +117,60 @@ func TestPodmanService(t *testing.T) {
 	}
 	good(t, m.Podman("rm", "-f", "-t", "0", "c"))
 }
+
+// An ordinary user's Podman and an ordinary user's weave on two machines: the hook, modes of user namespaces, names, and
+// what starts again.
+func TestRootlessPodman(t *testing.T) {
+	needs(t, "podman", "runc", "busybox", "newuidmap", "slirp4netns")
+	ms := machines(t, 2)
+	image, err := lab.Image()
+	must(t, err)
+	for i, m := range ms {
+		good(t, m.AsUserWith(string(image), "podman", "import", "-q", "--change", `CMD ["sh","-c","while sleep 1; do :; done"]`, "-", lab.ImageName))
+		var to []string
+		if i > 0 {
+			to = []string{ms[0].Host.IP}
+		}
+		good(t, m.WeaveAsUser(append([]string{"launch", "--http-addr", "", "--status-addr", ""}, to...)...))
+		good(t, m.WeaveAsUser("setup-podman"))
+	}
+	one, two := ms[0], ms[1]
+	podman := func(m *lab.Machine, args ...string) lab.Result {
+		return m.AsUser(append([]string{"podman"}, args...)...)
+	}
+	good(t, podman(one, "run", "-d", "--name", "web", "--network", "none", "--label", "weave=true", lab.ImageName))
+	had := good(t, one.WeaveAsUser("ps"))
+	f := strings.Fields(had)
+	if len(f) < 3 {
+		t.Fatalf("ps shows %q", had)
+	}
+	addr, _, _ := strings.Cut(f[2], "/")
+	eventually(t, settle, func() error {
+		if got := strings.TrimSpace(two.WeaveAsUser("dns-lookup", "web").Stdout); got != addr {
+			return fmt.Errorf("web is %q", got)
+		}
+		return nil
+	})
+	for name, mode := range map[string][]string{
+		"none": {"--network", "none"}, "slirp": nil, "keep-id": {"--network", "none", "--userns", "keep-id", "--user", "0"},
+	} {
+		args := append([]string{"run", "--rm", "--cap-add", "NET_RAW", "--label", "weave.cidr=net:default"}, mode...)
+		out := good(t, podman(two, append(args, lab.ImageName, "sh", "-c", "ping -c1 -W5 "+addr+"; nslookup web.weave.local")...))
+		if !strings.Contains(out, "1 packets received") || !strings.Contains(out, "Address: "+addr) {
+			t.Errorf("%s:\n%s", name, out)
+		}
+	}
+	good(t, podman(one, "restart", "-t", "0", "web"))
+	if got := good(t, one.WeaveAsUser("ps")); got != had {
+		t.Errorf("a restart made %q of %q", got, had)
+	}
+	good(t, one.WeaveAsUser("stop"))
+	good(t, one.WeaveAsUser("launch", "--http-addr", "", "--status-addr", ""))
+	if got := good(t, one.WeaveAsUser("ps")); got != had {
+		t.Errorf("a relaunch made %q of %q", got, had)
+	}
+	good(t, podman(one, "rm", "-f", "-t", "0", "web"))
+	if got := good(t, one.WeaveAsUser("ps")); got != "" {
+		t.Errorf("what was removed is still attached: %q", got)
+	}
+}

@@ -6,7 +6,8 @@ set -euo pipefail
 # Podman prefers crun where it is installed, which some machines' control groups do not suit: runc is named with it.
 declare -A package=(
   [nft]=nftables [ip]=iproute2 [iperf3]=iperf3 [tincd]=tinc [fastd]=fastd [dockerd]="docker.io" [docker]="docker.io" [runc]=runc
-  [podman]="podman runc netavark aardvark-dns uidmap slirp4netns fuse-overlayfs" [busybox]=busybox-static [nsenter]=util-linux
+  [podman]="podman runc netavark aardvark-dns uidmap slirp4netns fuse-overlayfs" [busybox]=busybox-static [nsenter]=util-linux [script]=bsdutils
+  [docker-compose]=docker-compose [newuidmap]=uidmap [slirp4netns]=slirp4netns
 )
 missing=()
 PATH=$PATH:/usr/sbin:/sbin

@@ -68,7 +68,11 @@ func (b *containers) run(ctx context.Context) error {
 		loops.Go(func() { _ = l.run(ctx) })
 	}
 	loops.Wait()
-	b.running.Wait()
+	<-ctx.Done()
+	b.mu.Lock()
+	wait := b.running.Wait // begin begins nothing from here on
+	b.mu.Unlock()
+	wait()
 	return nil
 }
 
@@ -89,6 +93,11 @@ func (b *containers) event(l *engineLoop, ev runtime.Event) {
 func (b *containers) begin(id string, change runtime.Change, do func(context.Context) error) *work {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if err := b.base.Err(); err != nil {
+		over := &work{change: change, cancel: func() {}, done: make(chan struct{}), err: err}
+		close(over.done)
+		return over
+	}
 	before := b.work[id]
 	if before != nil && before.change == change {
 		return before
@@ -175,7 +184,9 @@ func (b *containers) Attach(ctx context.Context, ref string) error {
 		if !errors.Is(w.err, context.Canceled) {
 			return w.err
 		}
-		w = b.latest(id) // an event cut it short
+		if w = b.latest(id); w == nil { // an event cut it short, or the daemon ends
+			return b.base.Err()
+		}
 	}
 	return nil
 }

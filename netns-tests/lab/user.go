@@ -61,12 +61,8 @@ func (u *User) install() error {
 	if err != nil {
 		return err
 	}
-	text, err := os.ReadFile(bin)
-	if err != nil {
-		return err
-	}
 	u.bin = filepath.Join(u.Home, "weave")
-	return os.WriteFile(u.bin, text, 0o755)
+	return copyFile(u.bin, bin)
 }
 
 // openTUN puts a device that everybody may open in place of the machine's, in the lab's mounts only.
