@@ -7,10 +7,12 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"weave/dns"
 	"weave/internal/api"
 	"weave/internal/store"
 	"weave/runtime"
@@ -73,8 +75,27 @@ func (s *portServices) recall() error {
 	return s.n.bridge.Forward(s.saved.Led)
 }
 
+// recallNamed finds the names that are registered, so that those nobody wants any
+// more can go. It comes after the catalogue has taken its names over.
+func (s *portServices) recallNamed() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	prefix := namePrefix + serviceIdent + "\x00"
+	saves, err := s.n.store.List(prefix)
+	for _, one := range saves {
+		name, text, _ := strings.Cut(strings.TrimPrefix(one.Key, prefix), "\x00")
+		if addr, err := netip.ParseAddr(text); err == nil {
+			s.named = append(s.named, namedAddress{name, addr})
+		}
+	}
+	return err
+}
+
 // run looks at the targets now and then, as long as there are services.
 func (s *portServices) run(ctx context.Context) error {
+	if err := s.recallNamed(); err != nil {
+		return err
+	}
 	tick := time.NewTicker(serviceInterval)
 	defer tick.Stop()
 	for {
@@ -292,9 +313,12 @@ func (s *portServices) name(ctx context.Context, want []namedAddress) error {
 	if s.n.names == nil {
 		return nil
 	}
+	for i := range want {
+		want[i].name = dns.Canonical(s.n.cfg.Names.Domain.Qualify(want[i].name))
+	}
 	for _, had := range s.named {
 		if !slices.Contains(want, had) {
-			if err := s.n.names.unregister(ctx, serviceIdent, s.n.cfg.Names.Domain.Qualify(had.name), had.addr); err != nil {
+			if err := s.n.names.unregister(ctx, serviceIdent, had.name, had.addr); err != nil {
 				return err
 			}
 		}
@@ -304,7 +328,7 @@ func (s *portServices) name(ctx context.Context, want []namedAddress) error {
 			continue
 		}
 		list := []netip.Prefix{netip.PrefixFrom(one.addr, one.addr.BitLen())}
-		if err := s.n.names.registerAll(ctx, serviceIdent, s.n.qualifyAll([]string{one.name}), list); err != nil {
+		if err := s.n.names.registerAll(ctx, serviceIdent, []string{one.name}, list); err != nil {
 			return err
 		}
 	}
