@@ -254,7 +254,11 @@ func (s *portServices) judge(added api.PortService) (warnings []string, err erro
 	if len(exposed) == 0 {
 		return nil, api.BadRequest("this host has no address on the network, which services need: 'weave expose' first")
 	}
-	for _, t := range s.ListServices() {
+	shown := s.ListServices()
+	answers := func(text string) bool { // at one of its addresses at least
+		return slices.ContainsFunc(shown, func(t api.ServiceTarget) bool { return t.Target == text && t.State == stateUp })
+	}
+	for _, t := range shown {
 		if (t.Kind == kindImport) != (added.Name != "") || t.At != atOf(added) || t.Proto != added.Proto {
 			continue
 		}
@@ -264,7 +268,7 @@ func (s *portServices) judge(added api.PortService) (warnings []string, err erro
 			warnings = append(warnings, fmt.Sprintf("target %s has no address now", t.Target))
 		case t.Kind == kindExport && !slices.ContainsFunc(exposed, func(p netip.Prefix) bool { return p.Masked().Contains(to.Addr()) }):
 			return nil, api.BadRequest(fmt.Sprintf("target %s is in no subnet that this host is in: 'weave expose net:SUBNET' first", t.Target))
-		case t.State == stateDown:
+		case t.State == stateDown && !answers(t.Target):
 			warnings = append(warnings, fmt.Sprintf("target %s does not answer at %s now", t.Target, t.Address))
 		}
 	}
