@@ -14,38 +14,26 @@ import (
 // nft runs nft on a host.
 func nft(t *testing.T, h *lab.Host, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), soon)
-	defer cancel()
-	r := h.Run(ctx, []string{"PATH=/usr/sbin:/sbin:/usr/bin:/bin"}, "", "nft", args...)
-	if r.RC != 0 || r.Err != nil {
-		t.Fatal(r)
-	}
-	return r.Stdout
-}
-
-// hostPings waits until a host reaches an address itself.
-func hostPings(t *testing.T, h *lab.Host, addr string) {
-	t.Helper()
-	eventually(t, settle, func() error {
-		_, err := h.Ping(addr, 56, 200*time.Millisecond)
-		return err
-	})
+	return system(t, h.NS, append([]string{"nft"}, args...)...)
 }
 
 // An exposed host talks to containers of every host and they to it, by name too, until it is hidden; that outlives the
 // daemon with its options, and reset leaves others' rules as they were.
 func TestExpose(t *testing.T) {
-	l := mesh(t, lab.Config{Hosts: 2})
+	l := newLab(t, lab.Config{Hosts: 2})
 	one, two := l.Hosts[0], l.Hosts[1]
 	nft(t, one, "add table ip theirs; add chain ip theirs passing { type filter hook forward priority 0; policy drop; }; add rule ip theirs passing counter")
 	before := nft(t, one, "-s", "list", "ruleset")
+	launch(t, one)
+	launch(t, two, one.IP)
+	waitMesh(t, one, two)
 	c1, c2 := container(t, one, "10.2.1.1/24"), container(t, two, "10.2.1.2/24")
 	if got := run(t, one, "expose", "10.2.1.10/24", "-h", "host1.weave.local"); got != "10.2.1.10\n" {
 		t.Errorf("expose printed %q", got)
 	}
 	run(t, one, "expose", "10.2.1.10/24") // again
-	hostPings(t, one, "10.2.1.1")
-	hostPings(t, one, "10.2.1.2")
+	reaches(t, one.NS, "10.2.1.1")
+	reaches(t, one.NS, "10.2.1.2")
 	pings(t, c1, "10.2.1.10", settle)
 	pings(t, c2, "10.2.1.10", settle)
 	eventually(t, settle, func() error {
@@ -57,7 +45,7 @@ func TestExpose(t *testing.T) {
 	if got := run(t, one, "ps"); !strings.HasPrefix(got, "weave:expose ") || !strings.Contains(got, " 10.2.1.10/24") {
 		t.Errorf("ps shows %q", got)
 	}
-	if got := nft(t, one, "list", "chain", "ip", "theirs", "passing"); strings.Count(got, "made by weave") != 2 {
+	if got := nft(t, one, "list", "chain", "ip", "theirs", "passing"); strings.Count(got, "made by weave") != 3 {
 		t.Errorf("their chain drops what is for containers:\n%s", got)
 	}
 	run(t, one, "expose", "10.2.2.10/24", "--without-masquerade")
@@ -87,7 +75,7 @@ func TestExpose(t *testing.T) {
 		if got := nft(t, one, "-s", "list", "table", "inet", "weave"); got != rules {
 			t.Errorf("the rules were\n%sand are\n%s", rules, got)
 		}
-		hostPings(t, one, "10.2.1.2")
+		reaches(t, one.NS, "10.2.1.2")
 	})
 	refused(t, one, 1, "--publish", "expose", "--publish", "80:x:80")
 	refused(t, one, 1, "Usage", "expose", "-h", "a", "-h", "b")

@@ -8,6 +8,8 @@
 //   - An Attachment is what is wanted in one namespace; Seen is what is there.
 //   - Want and State are the same for the whole host: bridge, uplink and all attachments.
 //   - A Step is plain data: one change, with the value before it, so that Undo needs no memory.
+//   - An Exposure is an address of the host on the bridge, a Forwarding a port of the host that leads elsewhere. Rules are
+//     what follows from them for the packet filter; a Repair is what of these is not there, or not wanted any more.
 //
 // Start, attach, detach and recovery are one function, Diff: a state that already is as wanted yields no steps.
 //

@@ -16,12 +16,16 @@ type Exposure struct {
 type Place uint8
 
 const (
-	// Postrouting decides the source address of what leaves.
+	// Postrouting decides the source address of what leaves, in a chain of ours.
 	Postrouting Place = iota + 1
 	// Forward decides what passes the host, in a chain of ours: it can only forbid.
 	Forward
 	// Foreign decides the same at the head of others' chains, which forbid by themselves (Docker's, firewalld's, ufw's).
 	Foreign
+	// Prerouting and Output decide where what comes to the host's ports goes, from elsewhere and from the host itself, in
+	// chains of ours.
+	Prerouting
+	Output
 )
 
 // Verdict is what a Rule does.
@@ -33,43 +37,81 @@ const (
 	Masquerade
 	Accept
 	DropIt
+	// Lead is nftables' dnat: packets go to the rule's To.
+	Lead
 )
 
 // Rule is one line of the packet filter. What is empty matches everything.
 type Rule struct {
 	Place                Place
-	In, Out              string       // interfaces
-	Source, NotSource    netip.Prefix // of these only one is valid
-	Destination, NotDest netip.Prefix
+	Label                string // tells it from others of its place; what it is for, in a few words
+	In, Out, NotOut      string // interfaces
+	Known                bool   // only what belongs to a connection that exists, or is related to one
+	Source, NotSource    netip.Prefix
+	Destination, NotDest netip.Prefix // one of these at most, as of the former two
+	Port                 PortMatch
+	Led                  bool           // only what a Lead rule has led
+	To                   netip.AddrPort // of Lead
 	Verdict              Verdict
 }
 
-// ExposeRules are the rules for the addresses of a bridge, in order: what Weave Net's iptables rules said (its chains WEAVE
-// and WEAVE-EXPOSE), for both families. Without addresses there are none.
+// PortMatch is the part of a rule that is about ports.
+type PortMatch struct {
+	Proto string // "tcp" or "udp"; "" matches everything
+	Port  uint16
+	Local bool // only what is for an address of the host's, but for loopback ones
+	OneIn int  // one of so many connections, by chance; 0 and 1: all of them
+}
+
+// DockerBridge is the bridge that Docker gives containers by default.
+const DockerBridge = "docker0"
+
+var multicast6 = netip.MustParsePrefix("ff00::/8")
+
+// ExposeRules are the rules for a bridge and the host's addresses on it, in order. They say what Weave Net's iptables
+// rules said, for both families:
+//
+//   - Docker's containers do not reach ours by way of the host. Answers to ours do pass.
+//   - What the bridge carries from port to port passes, where the kernel shows it to the packet filter (the sysctl
+//     net.bridge.bridge-nf-call-iptables, which Docker sets).
+//   - What comes from an exposed subnet, or goes there, passes the host, and is masqueraded unless that is not wanted.
 func ExposeRules(bridge string, exposed []Exposure) []Rule {
-	if len(exposed) == 0 {
-		return nil
-	}
 	rules := []Rule{
-		{Place: Forward, In: "docker0", Out: bridge, Verdict: DropIt},
-		{Place: Foreign, In: bridge, Verdict: Accept},
+		{Place: Forward, Label: "answers from " + DockerBridge, In: DockerBridge, Out: bridge, Known: true, Verdict: Accept},
+		{Place: Forward, Label: "not from " + DockerBridge, In: DockerBridge, Out: bridge, Verdict: DropIt},
+		{Place: Foreign, Label: "within", In: bridge, Out: bridge, Verdict: Accept},
 	}
-	for _, e := range exposed {
-		subnet := e.Prefix.Masked()
-		rules = append(rules, Rule{Place: Foreign, Out: bridge, Destination: subnet, Verdict: Accept})
-		if !e.Masquerade {
-			continue
+	for _, subnet := range subnets(exposed, false) {
+		rules = append(
+			rules,
+			Rule{Place: Foreign, Label: "from " + subnet.String(), In: bridge, Source: subnet, Verdict: Accept},
+			Rule{Place: Foreign, Label: "to " + subnet.String(), Out: bridge, Destination: subnet, Verdict: Accept},
+		)
+	}
+	for _, subnet := range subnets(exposed, true) {
+		groups := multicast
+		if subnet.Addr().Is6() {
+			groups = multicast6
 		}
-		if subnet.Addr().Is4() {
-			rules = append(rules, Rule{Place: Postrouting, Source: subnet, Destination: multicast, Verdict: Return})
-		} else {
-			rules = append(rules, Rule{Place: Postrouting, Source: subnet, Destination: netip.MustParsePrefix("ff00::/8"), Verdict: Return})
-		}
-		rules = append(rules,
-			Rule{Place: Postrouting, Out: bridge, NotSource: subnet, Destination: subnet, Verdict: Masquerade},
-			Rule{Place: Postrouting, Source: subnet, NotDest: subnet, Verdict: Masquerade})
+		rules = append(
+			rules,
+			Rule{Place: Postrouting, Label: "multicast of " + subnet.String(), Source: subnet, Destination: groups, Verdict: Return},
+			Rule{Place: Postrouting, Label: "to " + subnet.String(), Out: bridge, NotSource: subnet, Destination: subnet, Verdict: Masquerade},
+			Rule{Place: Postrouting, Label: "from " + subnet.String(), NotOut: bridge, Source: subnet, NotDest: subnet, Verdict: Masquerade},
+		)
 	}
 	return rules
+}
+
+// subnets are those of the addresses, each once, in order; of all, or of those that are masqueraded.
+func subnets(exposed []Exposure, masqueraded bool) []netip.Prefix {
+	var out []netip.Prefix
+	for _, e := range exposed {
+		if e.Masquerade || !masqueraded {
+			out = Add(out, []netip.Prefix{e.Prefix.Masked()})
+		}
+	}
+	return out
 }
 
 // Families tells which families a rule is for: both where it names no subnet.
@@ -79,6 +121,9 @@ func (r Rule) Families() (v4, v6 bool) {
 			return p.Addr().Is4(), p.Addr().Is6()
 		}
 	}
+	if r.To.IsValid() {
+		return r.To.Addr().Is4(), r.To.Addr().Is6()
+	}
 	return true, true
 }
 
@@ -86,12 +131,18 @@ func (r Rule) Families() (v4, v6 bool) {
 func (r Rule) String() string {
 	var parts []string
 	add := func(format string, a any) { parts = append(parts, fmt.Sprintf(format, a)) }
-	add("%s:", [...]string{"?", "postrouting", "forward", "foreign"}[r.Place])
+	add("%s:", [...]string{"?", "postrouting", "forward", "foreign", "prerouting", "output"}[r.Place])
 	if r.In != "" {
 		add("iifname %q", r.In)
 	}
 	if r.Out != "" {
 		add("oifname %q", r.Out)
+	}
+	if r.NotOut != "" {
+		add("oifname != %q", r.NotOut)
+	}
+	if r.Known {
+		parts = append(parts, "ct state established,related")
 	}
 	for _, m := range []struct {
 		text string
@@ -101,6 +152,27 @@ func (r Rule) String() string {
 			add(m.text, m.p)
 		}
 	}
-	add("%s", [...]string{"?", "return", "masquerade", "accept", "drop"}[r.Verdict])
+	parts = append(parts, r.Port.words()...)
+	if r.Led {
+		parts = append(parts, "ct status dnat")
+	}
+	add("%s", [...]string{"?", "return", "masquerade", "accept", "drop", "dnat"}[r.Verdict])
+	if r.Verdict == Lead {
+		add("to %v", r.To)
+	}
 	return strings.Join(parts, " ")
+}
+
+func (m PortMatch) words() []string {
+	var parts []string
+	if m.Local {
+		parts = append(parts, "fib daddr type local")
+	}
+	if m.Proto != "" {
+		parts = append(parts, fmt.Sprintf("%s dport %d", m.Proto, m.Port))
+	}
+	if m.OneIn > 1 {
+		parts = append(parts, fmt.Sprintf("numgen random mod %d 0", m.OneIn))
+	}
+	return parts
 }

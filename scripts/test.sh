@@ -13,7 +13,7 @@ if ! scripts/tools.sh nft ip; then
   echo "Going on without; what needs them is skipped."
 fi
 # Container engines: their tests are root's alone.
-if [ "$(id -u)" -eq 0 ] && ! scripts/tools.sh dockerd docker docker-compose podman runc newuidmap slirp4netns busybox nsenter script; then
+if [ "$(id -u)" -eq 0 ] && ! scripts/tools.sh dockerd docker docker-compose podman runc newuidmap slirp4netns busybox nsenter script iptables; then
   [ "${CI:-}" != true ] || exit 1
   echo "Going on without container engines; their tests are skipped."
 fi

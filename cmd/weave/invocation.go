@@ -176,7 +176,9 @@ func (inv *invocation) absence() string {
 
 // client makes a client for the daemon of our run directory.
 func (inv *invocation) client() *api.Client {
-	return api.NewClient(filepath.Join(inv.dirs.run, api.SocketName))
+	c := api.NewClient(filepath.Join(inv.dirs.run, api.SocketName))
+	c.Warn = func(text string) { inv.warn("%s", text) }
+	return c
 }
 
 // print writes a daemon's answer, or passes its error on.

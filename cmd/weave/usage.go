@@ -45,6 +45,12 @@ weave expose        [<addr> ...] [-h <fqdn>] [--without-masquerade]
                     [--import <port>:<host>:<port>[/udp] ...]
       hide          [<addr> ...]
 
+weave service       export <exported> <host>:<port> ...
+                    import <imported> <host>:<port> ...
+                    bind   <exported> | <imported>  <host>:<port> ...
+                    remove <exported> | <imported> ...
+                    list
+
 weave proxy         [<ip>:<port>] | --off
       ping          [-c <count>] <name> | <ip>
       nc            <name> | <ip>  <port>
@@ -86,6 +92,8 @@ where <peer>     = <ip_address_or_fqdn>[:<port>]
                    | name under /run/netns | pid
       <endpoint> = unix:///path | tcp://host:port
       <name>     = six bytes in hex, e.g. 8a:3e:3e:3e:3e:3e
+      <exported> = [<ip>:]<port>[/udp], of this host
+      <imported> = <unqualified_name>[:<port>][/udp], in the network
       <service>  = [<name>/]tcp|udp|sctp/<port>, found by SRV queries
       <format>   = a Go template over the fields of the report
 

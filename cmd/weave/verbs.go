@@ -45,6 +45,7 @@ func (inv *invocation) verbs() []*cli.Command {
 			&cli.BoolFlag{Name: "all"}, &cli.BoolFlag{Name: "remove"}, &cli.StringFlag{Name: "hooks-dir"},
 		}, Action: inv.setupPodman},
 		{Name: "oci-hook", Flags: []cli.Flag{&cli.BoolFlag{Name: "all"}}, Action: inv.ociHook},
+		{Name: "service", Action: inv.service},
 		{Name: "password", Flags: passwordFlags(), Action: inv.password},
 		{Name: "version", Action: inv.version},
 		{Name: "stop", Action: inv.stop},

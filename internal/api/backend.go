@@ -54,6 +54,7 @@ type Backends struct {
 	Hooks     Hooks
 	Proxies   Proxies
 	Exposer   Exposer
+	Services  PortServices
 	Metrics   http.Handler // GET /metrics
 }
 
@@ -82,6 +83,7 @@ type AddressSpec struct {
 // AttachReply lists the addresses attached or detached.
 type AttachReply struct {
 	Addresses []netip.Prefix
+	Warnings  []string // what works but may surprise, for the user
 }
 
 // Container is an attached network namespace.

@@ -23,6 +23,9 @@ const (
 // Client calls a daemon's control socket. Its methods return the text the daemon answered with. Errors: ErrNotRunning
 // when nobody listens, *StatusError when the daemon said no, anything else when the call failed on its way.
 type Client struct {
+	// Warn is told what the daemon warns of beside its answers; nil: nobody is.
+	Warn func(text string)
+
 	http *http.Client
 }
 
@@ -229,6 +232,11 @@ func (c *Client) send(req *http.Request) (string, error) {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxReply))
 	if err != nil {
 		return "", fmt.Errorf("api: read the daemon's answer: %w", err)
+	}
+	if c.Warn != nil {
+		for _, text := range resp.Header.Values(warningHeader) {
+			c.Warn(text)
+		}
 	}
 	if resp.StatusCode/100 != 2 {
 		return "", &StatusError{Code: resp.StatusCode, Text: strings.TrimSuffix(string(body), "\n")}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -55,19 +56,33 @@ func (s *Server) addExposeRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /expose", placed(parseExpose, b.Expose))
 	mux.HandleFunc("DELETE /expose", placed(parseExpose, b.Hide))
 	s.addHostRoutes(mux, b)
-	mux.HandleFunc("POST /expose/{ip}/{len}", func(w http.ResponseWriter, r *http.Request) { // Weave Net's
-		p, err := netip.ParsePrefix(r.PathValue("ip") + "/" + r.PathValue("len"))
-		if err != nil {
-			fail(w, BadRequest("unable to parse ip addr: "+err.Error()))
+	mux.HandleFunc("POST /expose/{ip}/{len}", s.exposeOne)
+}
+
+// exposeOne is what Weave Net's script asked for, after it had allocated the address.
+func (s *Server) exposeOne(w http.ResponseWriter, r *http.Request) {
+	spec, err := parseAddr(r.PathValue("ip") + "/" + r.PathValue("len"))
+	if err != nil {
+		fail(w, BadRequest("unable to parse ip addr: "+err.Error()))
+		return
+	}
+	req := ExposeRequest{Addresses: []AddressSpec{spec}}
+	if text := r.Form.Get("skipNAT"); text != "" {
+		if req.WithoutMasquerade, err = strconv.ParseBool(text); err != nil {
+			fail(w, BadRequest("error: skipNAT is true or false, not "+strconv.Quote(text)))
 			return
 		}
-		req := ExposeRequest{Addresses: []AddressSpec{{Prefix: p}}, WithoutMasquerade: r.Form.Get("skipNAT") == "true"}
-		if _, err := b.Expose(r.Context(), req); err != nil {
-			fail(w, err)
-			return
-		}
-		noContent(w, r)
-	})
+	}
+	reply, err := s.backends.Exposer.Expose(r.Context(), req)
+	if _, known := errors.AsType[*StatusError](err); err != nil && !known {
+		err = fmt.Errorf("unable to expose: %w", err)
+	}
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	warn(w, reply.Warnings)
+	noContent(w, r)
 }
 
 func parseExpose(form url.Values) (ExposeRequest, error) {

@@ -10,10 +10,11 @@ type Report struct {
 	Version      string
 	VersionCheck VersionCheck
 	Router       Router
-	IPAM         *IPAM    `json:",omitempty"` // nil: addresses are not allocated
-	DNS          *DNS     `json:",omitempty"` // nil: names are not served
-	Proxy        *Proxy   `json:",omitempty"` // nil: the Docker API is not proxied
-	Runtime      *Runtime `json:",omitempty"` // nil: no container engine is there
+	IPAM         *IPAM           `json:",omitempty"` // nil: addresses are not allocated
+	DNS          *DNS            `json:",omitempty"` // nil: names are not served
+	Proxy        *Proxy          `json:",omitempty"` // nil: the Docker API is not proxied
+	Runtime      *Runtime        `json:",omitempty"` // nil: no container engine is there
+	Services     []ServiceTarget `json:",omitempty"`
 }
 
 // VersionCheck is kept for scripts; the service behind it is gone, so Enabled is always false.

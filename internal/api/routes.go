@@ -79,6 +79,7 @@ func (s *Server) writeRoutes() *http.ServeMux {
 	s.addHookRoutes(mux)
 	s.addProxyRoutes(mux)
 	s.addExposeRoutes(mux)
+	s.addServiceRoutes(mux)
 	return mux
 }
 
@@ -192,7 +193,17 @@ func placed[R any](parse func(url.Values) (R, error), act func(context.Context, 
 			fail(w, err)
 			return
 		}
+		warn(w, reply.Warnings)
 		writeText(w, renderAddresses(reply.Addresses))
+	}
+}
+
+// warningHeader has a line for the user beside an answer, several times if there are several.
+const warningHeader = "Weave-Warning"
+
+func warn(w http.ResponseWriter, warnings []string) {
+	for _, text := range warnings {
+		w.Header().Add(warningHeader, strings.Join(strings.Fields(text), " "))
 	}
 }
 

@@ -253,7 +253,7 @@ func userError(err error) error {
 			return api.BadRequest(known.Error())
 		}
 	}
-	for _, known := range []error{netlink.ErrNoTarget, netlink.ErrForeign, netlink.ErrNoBridge} {
+	for _, known := range []error{netlink.ErrNoTarget, netlink.ErrForeign, netlink.ErrNoBridge, netlink.ErrConflict} {
 		if errors.Is(err, known) {
 			return api.BadRequest(err.Error())
 		}

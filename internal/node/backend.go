@@ -19,6 +19,9 @@ func (n *node) backends() api.Backends {
 	if n.names != nil {
 		b.Names = n
 	}
+	if n.services != nil {
+		b.Services = n.services
+	}
 	if n.proxy != nil {
 		b.Proxies = n
 	}

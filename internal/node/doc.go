@@ -13,6 +13,8 @@
 //
 //   - attachments: a lock around what is attached; API requests work on it directly.
 //
+//   - exposure, portServices: a lock each around what the host shows of itself. portServices.run tries the targets.
+//
 //     View                          table (immutable, atomic)
 //     meshLoop ───────────► sessionLoop ────────────────────────► uplink, downlink
 //     ▲  ▲    PathChanged     │  ▲    handshakes, wants, moves, beats    │

@@ -29,6 +29,7 @@ const keyExpose = "expose"
 type exposed struct {
 	Places  []placement
 	Plain   []netip.Prefix // those of Places that are not masqueraded
+	Shown   []netip.Prefix // what the bridge may have of ours
 	Names   []string
 	Publish []api.Publication
 	Proxy   string // where programs of the host connect by SOCKS5 and HTTP, ip:port; "" = nowhere
@@ -40,29 +41,6 @@ type exposure struct {
 	what  exposed
 	opens map[api.Publication]*overlay.Forward
 	proxy *overlay.Proxy
-}
-
-// recallExposed takes over what was exposed before.
-func (n *node) recallExposed(ctx context.Context) error {
-	n.exposure = &exposure{opens: map[api.Publication]*overlay.Forward{}}
-	text, ok, err := n.store.Get(keyExpose)
-	if err != nil || !ok {
-		return err
-	}
-	e := n.exposure
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if err := json.Unmarshal(text, &e.what); err != nil {
-		n.log.Warn("what was exposed is unreadable and forgotten", "err", err)
-		e.what = exposed{}
-		return n.store.Delete(keyExpose)
-	}
-	r := record{Places: e.what.Places}
-	if _, err := n.fill(ctx, exposeIdent, &r); err != nil {
-		return err
-	}
-	e.what.Places = r.Places
-	return n.show(ctx, e)
 }
 
 // Expose implements api.Exposer.
@@ -80,8 +58,12 @@ func (n *node) Expose(ctx context.Context, req api.ExposeRequest) (api.AttachRep
 	r := record{Places: slices.Clone(before.Places)}
 	r.ask(req.Addresses, nil)
 	fresh, err := n.fill(ctx, exposeIdent, &r)
+	var warnings []string
 	if err == nil {
-		e.what = exposed{Places: r.Places, Names: slices.Clone(before.Names), Publish: slices.Clone(before.Publish), Plain: slices.Clone(before.Plain), Proxy: before.Proxy}
+		e.what = exposed{
+			Places: r.Places, Names: slices.Clone(before.Names), Publish: slices.Clone(before.Publish), Plain: slices.Clone(before.Plain),
+			Shown: slices.Clone(before.Shown), Proxy: before.Proxy,
+		}
 		got := r.given(req.Addresses)
 		e.what.Plain = slices.DeleteFunc(e.what.Plain, func(p netip.Prefix) bool { return slices.Contains(got, p) })
 		if req.WithoutMasquerade {
@@ -89,17 +71,18 @@ func (n *node) Expose(ctx context.Context, req api.ExposeRequest) (api.AttachRep
 		}
 		e.what.Names = addMissing(e.what.Names, req.Names)
 		e.what.Publish = addMissing(e.what.Publish, req.Publish)
-		err = n.show(ctx, e)
+		warnings, err = n.show(ctx, e)
 	}
 	if err != nil {
+		before.Shown = e.what.Shown
 		e.what = before
 		n.giveBack(ctx, exposeIdent, fresh)
-		if again := n.show(ctx, e); again != nil {
+		if _, again := n.show(ctx, e); again != nil {
 			n.log.Warn("what was exposed before could not be restored", "err", again)
 		}
-		return api.AttachReply{}, err
+		return api.AttachReply{}, userError(err)
 	}
-	return api.AttachReply{Addresses: r.given(req.Addresses)}, n.saveExposed(e.what)
+	return api.AttachReply{Addresses: r.given(req.Addresses), Warnings: warnings}, nil
 }
 
 func addMissing[T comparable](list, more []T) []T {
@@ -132,15 +115,16 @@ func (n *node) Hide(ctx context.Context, req api.ExposeRequest) (api.AttachReply
 	if !left {
 		e.what.Names = nil
 	}
-	if err := n.show(ctx, e); err != nil {
+	warnings, err := n.show(ctx, e)
+	if err != nil {
 		return api.AttachReply{}, err
 	}
 	n.giveBack(ctx, exposeIdent, list)
-	return api.AttachReply{Addresses: list}, n.saveExposed(e.what)
+	return api.AttachReply{Addresses: list, Warnings: warnings}, nil
 }
 
 func (n *node) saveExposed(what exposed) error {
-	if len(what.Places) == 0 && what.Proxy == "" {
+	if len(what.Places) == 0 && len(what.Shown) == 0 && what.Proxy == "" {
 		return n.store.Delete(keyExpose)
 	}
 	text, err := json.Marshal(what)
@@ -151,33 +135,39 @@ func (n *node) saveExposed(what exposed) error {
 }
 
 // show makes the kernel, or our own stack, and the catalogue have what is
-// exposed. e.mu is held.
-func (n *node) show(ctx context.Context, e *exposure) error {
+// exposed; it is saved before, so that a crash leaves nothing that nobody knows
+// of. e.mu is held.
+func (n *node) show(ctx context.Context, e *exposure) (warnings []string, err error) {
 	r := record{Places: e.what.Places}
 	all := n.dual(r.addresses())
-	if n.bridge != nil {
-		var want []runtime.Exposure
-		for _, p := range r.addresses() {
-			for _, one := range n.dual([]netip.Prefix{p}) {
-				want = append(want, runtime.Exposure{Prefix: one, Masquerade: !slices.Contains(e.what.Plain, p)})
-			}
-		}
-		if err := n.bridge.Expose(want); err != nil {
-			return err
-		}
-	} else if err := n.presence.have(all); err != nil {
-		return err
+	had := e.what.Shown
+	e.what.Shown = runtime.Add(had, all)
+	if err := n.saveExposed(e.what); err != nil {
+		return nil, err
 	}
+	if n.bridge != nil {
+		warnings, err = n.showBridge(r.addresses(), e.what.Plain, had)
+	} else {
+		err = n.presence.have(all)
+	}
+	if err != nil {
+		return nil, err
+	}
+	e.what.Shown = all
+	if err := n.saveExposed(e.what); err != nil {
+		return nil, err
+	}
+	n.services.rouse() // names of imports are at these addresses
 	if err := n.publish(e); err != nil {
-		return err
+		return nil, err
 	}
 	if err := n.openHostProxy(ctx, e); err != nil {
-		return err
+		return nil, err
 	}
 	if n.names == nil || len(e.what.Names) == 0 {
-		return nil
+		return warnings, nil
 	}
-	return n.names.registerAll(ctx, exposeIdent, n.qualifyAll(e.what.Names), all)
+	return warnings, n.names.registerAll(ctx, exposeIdent, n.qualifyAll(e.what.Names), all)
 }
 
 // publish opens the ports that are wanted and closes the others.

@@ -56,6 +56,7 @@ type loops struct {
 	proxy       *proxyServer // nil: the Docker API is not proxied
 	presence    *presence    // nil: the bridge is the host's presence
 	exposure    *exposure
+	services    *portServices // nil: there is no bridge
 }
 
 // phase is how far the daemon is.
@@ -169,6 +170,7 @@ func (n *node) openHost() error {
 		return err
 	}
 	n.host = n.bridge
+	n.services = newPortServices(n)
 	if err := n.bridge.EnsureBridge(); err != nil {
 		return err
 	}
@@ -294,6 +296,9 @@ func (n *node) run(ctx context.Context) error {
 		if err := n.adopt(ctx); err != nil {
 			n.log.Warn("not every address could be taken over", "err", err)
 		}
+		if err := n.services.recall(); err != nil {
+			n.log.Warn("not every service could be taken over", "err", err)
+		}
 		if err := n.recallExposed(ctx); err != nil {
 			n.log.Warn("not everything that was exposed could be taken over", "err", err)
 		}
@@ -305,7 +310,8 @@ func (n *node) run(ctx context.Context) error {
 			g.Go(func() error { return n.proxy.run(ctx) })
 		}
 		if n.bridge != nil {
-			g.Go(func() error { return n.bridge.WatchRules(ctx) })
+			g.Go(func() error { return n.watchRules(ctx) })
+			g.Go(func() error { return n.services.run(ctx) })
 		}
 		if n.presence != nil {
 			g.Go(func() error { return n.presence.run(ctx) })

@@ -35,6 +35,7 @@ func (n *node) Report() api.Report {
 		r.Proxy = n.proxy.report()
 	}
 	r.Runtime = n.containers.report()
+	r.Services = n.services.ListServices()
 	return r
 }
 

@@ -14,7 +14,9 @@
 //     thread to go there; it is locked meanwhile, and dies if it cannot be brought back.
 //   - Kernels without IPv6 or nf_tables and read-only sysctls are no errors.
 //   - In a container's namespace, the chain multicast of the nftables table weave (family ip) is ours; no other table or
-//     chain is touched, and none in the host's.
+//     chain is touched.
+//   - In the host's, the nftables table named after the bridge is ours (family inet), and rules with our comment in others'
+//     chains of the forward hook.
 //
 // # Who may call what
 //
@@ -22,5 +24,5 @@
 //
 // # What does not belong here
 //
-// Deciding (package runtime), opening TAPs (package tun: an uplink is named to AddUplink), the host's firewall, engines.
+// Deciding (package runtime), opening TAPs (package tun: an uplink is named to AddUplink), engines.
 package netlink

@@ -1,371 +1,196 @@
 package netlink
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
-	"time"
+	"strings"
 
-	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
-	"github.com/google/nftables/userdata"
-	mnl "github.com/mdlayher/netlink"
+	vnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"weave/runtime"
 )
 
-// The rules of exposed addresses are in one table named after the bridge:
-//
-//	table inet weave {
-//		chain postrouting { type nat hook postrouting priority srcnat; policy accept; ... }
-//		chain forward     { type filter hook forward priority filter; policy accept; ... }
-//	}
-//
-// A chain that accepts does not keep another from dropping, so that rules that accept also stand at the head of every
-// other chain of the forward hook whose policy is to drop; ours are known by their comment.
-const (
-	offsetSource4, offsetDest4 = 12, 16 // in the IPv4 header (RFC 791)
-	offsetSource6, offsetDest6 = 8, 24  // in the IPv6 header (RFC 8200)
+// ErrConflict reports an address by which the host would lose what it reaches otherwise.
+var ErrConflict = errors.New("this host is in that subnet already")
 
-	settleRules = 100 * time.Millisecond // after others' last change
-)
-
-func (h *Host) exposeTable() *nftables.Table {
-	return &nftables.Table{Name: h.cfg.Bridge, Family: nftables.TableFamilyINet}
-}
-
-// mark is the comment of our rules in others' chains.
-func (h *Host) mark() []byte {
-	return userdata.AppendString(nil, userdata.TypeComment, "made by weave for "+h.cfg.Bridge)
-}
-
-// Expose gives the bridge these addresses and no others but its service address, and makes the rules for them. It is
-// idempotent, and all or nothing as far as rules go.
-func (h *Host) Expose(exposed []runtime.Exposure) error {
+// Expose gives the bridge these addresses and makes the rules for them. had are those it was given before: they go if they
+// are not wanted any more; addresses that somebody else gave the bridge stay. It is idempotent. Without addresses some
+// rules remain, which keep containers on the bridge together (see runtime.ExposeRules). Warnings tell what works but may
+// surprise.
+func (h *Host) Expose(exposed []runtime.Exposure, had []netip.Prefix) ([]string, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.exposed = slices.Clone(exposed)
-	if err := h.exposeAddresses(exposed); err != nil {
-		return fmt.Errorf("expose: %w", err)
-	}
-	if err := h.exposeRules(exposed); err != nil {
-		return fmt.Errorf("expose: %w", err)
-	}
-	return nil
-}
-
-func (h *Host) exposeAddresses(exposed []runtime.Exposure) error {
-	link, err := h.space.LinkByName(h.cfg.Bridge)
-	if err != nil {
-		return err
-	}
-	have, err := h.space.addresses(link)
-	if err != nil {
-		return err
-	}
+	h.exposing = true
 	var want []netip.Prefix
 	for _, e := range exposed {
 		want = append(want, e.Prefix)
 	}
-	for _, p := range runtime.Remove(have, want) {
-		if p.Addr().IsLinkLocalUnicast() { // the service address
-			continue
-		}
+	warnings, err := h.exposeAddresses(want, had)
+	if err != nil {
+		return nil, fmt.Errorf("expose: %w", err)
+	}
+	h.exposed = slices.Clone(exposed)
+	more, err := h.assertRules()
+	if err != nil {
+		return nil, fmt.Errorf("expose: %w", err)
+	}
+	warnings = append(append(warnings, more...), h.legacyWarnings()...)
+	return append(warnings, h.enableForwarding(want)...), nil
+}
+
+// Forward leads these ports of the host, and no others. What is connected stays connected. It is idempotent, and takes
+// effect with Expose.
+func (h *Host) Forward(list []runtime.Forwarding) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.forwardings = slices.Clone(list)
+	if !h.exposing {
+		return nil
+	}
+	if _, err := h.assertRules(); err != nil {
+		return fmt.Errorf("forward: %w", err)
+	}
+	return nil
+}
+
+func (h *Host) exposeAddresses(want, had []netip.Prefix) ([]string, error) {
+	link, err := h.space.LinkByName(h.cfg.Bridge)
+	if err != nil {
+		return nil, err
+	}
+	there, err := h.space.addresses(link)
+	if err != nil {
+		return nil, err
+	}
+	fresh := runtime.Remove(want, there)
+	if err := h.refuseConflicts(fresh); err != nil {
+		return nil, err
+	}
+	h.tuneExposed(want)
+	for _, p := range runtime.Remove(had, want) {
 		if err := h.space.address(runtime.Step{Op: runtime.RemoveAddress, Prefix: p}, link); err != nil {
-			return fmt.Errorf("remove address %s: %w", p, err)
+			return nil, fmt.Errorf("remove address %s: %w", p, err)
 		}
 	}
 	var mac runtime.MAC
 	copy(mac[:], link.Attrs().HardwareAddr)
-	for _, p := range runtime.Remove(want, have) {
+	var warnings []string
+	for _, p := range want {
+		// Also those that were there: the kernel takes a subnet's other addresses away with its first, unless told not to.
 		err := h.space.address(runtime.Step{Op: runtime.AddAddress, Prefix: p}, link)
-		if err != nil && p.Addr().Is6() && noIPv6(err) {
-			h.log.Warn("an address was not exposed: IPv6 is switched off", "address", p)
+		if err != nil && p.Addr().Is6() && (noIPv6(err) || link.Attrs().MTU < minIPv6MTU) {
+			warnings = append(warnings, fmt.Sprintf("address %s was not exposed: the host has no IPv6 on %s (%v)", p, h.cfg.Bridge, err))
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("add address %s: %w", p, err)
+			return nil, fmt.Errorf("add address %s: %w", p, err)
 		}
 		if err := h.space.send(link.Attrs().Index, runtime.Announcement(mac, p.Addr())); err != nil {
 			h.log.Debug("an address was not announced", "address", p, "err", err)
 		}
 	}
-	return nil
+	if len(fresh) == 0 {
+		return warnings, nil
+	}
+	routes, err := h.routes()
+	if err != nil {
+		h.log.Warn("cannot tell whether addresses overlap with routes", "err", err)
+	}
+	return append(warnings, runtime.Overlaps(fresh, routes, h.cfg.Bridge)...), nil
 }
 
-// netfilter opens the host's nf_tables.
-func (h *Host) netfilter() (*nftables.Conn, error) {
-	deadline := func(c *mnl.Conn) error { return c.SetDeadline(time.Now().Add(filterPatience)) }
-	conn, err := nftables.New(nftables.WithNetNSFd(int(h.space.file.Fd())), nftables.AsLasting(), nftables.WithSockOptions(deadline))
+// refuseConflicts looks at the host's other interfaces.
+func (h *Host) refuseConflicts(fresh []netip.Prefix) error {
+	list, err := retry(func() ([]vnl.Addr, error) { return h.space.AddrList(nil, vnl.FAMILY_ALL) })
 	if err != nil {
-		return nil, fmt.Errorf("open nf_tables: %w", err)
+		return fmt.Errorf("list the host's addresses: %w", err)
 	}
-	return conn, nil
-}
-
-// exposeRules makes the rules in one transaction.
-func (h *Host) exposeRules(exposed []runtime.Exposure) error {
-	conn, err := h.netfilter()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.CloseLasting() }()
-	foreign, err := h.foreignChains(conn)
-	if err != nil {
-		return err
-	}
-	if err := h.removeRules(conn, foreign); err != nil {
-		return err
-	}
-	foreign = slices.DeleteFunc(foreign, permits)
-	rules := runtime.ExposeRules(h.cfg.Bridge, exposed)
-	if len(rules) > 0 {
-		h.addRules(conn, rules, foreign)
-	}
-	if err := conn.Flush(); err != nil {
-		return fmt.Errorf("change nf_tables: %w", err)
-	}
-	return nil
-}
-
-// permits tells that a chain lets pass what its rules do not forbid.
-func permits(c *nftables.Chain) bool {
-	return c.Policy == nil || *c.Policy != nftables.ChainPolicyDrop
-}
-
-// foreignChains are others' chains that decide what is forwarded.
-func (h *Host) foreignChains(conn *nftables.Conn) ([]*nftables.Chain, error) {
-	all, err := conn.ListChains()
-	if err != nil {
-		return nil, fmt.Errorf("list chains: %w", err)
-	}
-	return slices.DeleteFunc(all, func(c *nftables.Chain) bool {
-		families := []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6, nftables.TableFamilyINet}
-		forward := c.Type == nftables.ChainTypeFilter && c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookForward
-		return !forward || !slices.Contains(families, c.Table.Family) || c.Table.Name == h.cfg.Bridge
-	}), nil
-}
-
-// removeRules takes away all that is ours.
-func (h *Host) removeRules(conn *nftables.Conn, foreign []*nftables.Chain) error {
-	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyINet)
-	if err != nil {
-		return fmt.Errorf("list tables: %w", err)
-	}
-	for _, t := range tables {
-		if t.Name == h.cfg.Bridge {
-			conn.DelTable(t)
+	var host []runtime.HostAddress
+	for _, a := range list {
+		p, ok := prefix(a.IPNet)
+		if !ok || p.Addr().IsLinkLocalUnicast() {
+			continue
 		}
-	}
-	for _, c := range foreign {
-		rules, err := conn.GetRules(c.Table, c)
+		link, err := h.space.LinkByIndex(a.LinkIndex)
 		if err != nil {
-			return fmt.Errorf("list rules of %s %s: %w", c.Table.Name, c.Name, err)
+			continue // gone meanwhile
 		}
-		for _, r := range rules {
-			if string(r.UserData) == string(h.mark()) {
-				if err := conn.DelRule(r); err != nil {
-					return fmt.Errorf("remove a rule of %s %s: %w", c.Table.Name, c.Name, err)
-				}
-			}
-		}
+		host = append(host, runtime.HostAddress{Prefix: p, Device: link.Attrs().Name})
 	}
-	return nil
-}
-
-func (h *Host) addRules(conn *nftables.Conn, rules []runtime.Rule, foreign []*nftables.Chain) {
-	table := conn.AddTable(h.exposeTable())
-	chains := map[runtime.Place]*nftables.Chain{
-		runtime.Postrouting: conn.AddChain(&nftables.Chain{
-			Table: table, Name: "postrouting", Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
-		}),
-		runtime.Forward: conn.AddChain(&nftables.Chain{
-			Table: table, Name: "forward", Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
-		}),
-	}
-	for _, r := range rules {
-		if c := chains[r.Place]; c != nil {
-			conn.AddRule(&nftables.Rule{Table: table, Chain: c, Exprs: ruleExprs(r, true), UserData: h.mark()})
-		}
-	}
-	for _, c := range foreign {
-		for _, r := range rules {
-			v4, v6 := r.Families()
-			fits := c.Table.Family == nftables.TableFamilyINet || (v4 && c.Table.Family == nftables.TableFamilyIPv4) || (v6 && c.Table.Family == nftables.TableFamilyIPv6)
-			if r.Place == runtime.Foreign && fits {
-				conn.InsertRule(&nftables.Rule{Table: c.Table, Chain: c, Exprs: ruleExprs(r, c.Table.Family == nftables.TableFamilyINet), UserData: h.mark()})
-			}
-		}
-	}
-}
-
-// ruleExprs is a rule in nf_tables' own terms. In tables of both families it has to say which one it means.
-func ruleExprs(r runtime.Rule, both bool) []expr.Any {
-	var out []expr.Any
-	if v4, v6 := r.Families(); both && v4 != v6 {
-		family := byte(unix.NFPROTO_IPV4)
-		if v6 {
-			family = unix.NFPROTO_IPV6
-		}
-		out = append(out, &expr.Meta{Key: expr.MetaKeyNFPROTO, Register: unix.NFT_REG_1}, equal([]byte{family}))
-	}
-	for _, m := range []struct {
-		key  expr.MetaKey
-		name string
-	}{{expr.MetaKeyIIFNAME, r.In}, {expr.MetaKeyOIFNAME, r.Out}} {
-		if m.name != "" {
-			out = append(out, &expr.Meta{Key: m.key, Register: unix.NFT_REG_1}, equal(append([]byte(m.name), 0)))
-		}
-	}
-	for _, m := range []struct {
-		p      netip.Prefix
-		source bool
-		op     expr.CmpOp
-	}{{r.Source, true, expr.CmpOpEq}, {r.NotSource, true, expr.CmpOpNeq}, {r.Destination, false, expr.CmpOpEq}, {r.NotDest, false, expr.CmpOpNeq}} {
-		if m.p.IsValid() {
-			out = append(out, matchPrefix(m.p, m.source, m.op)...)
-		}
-	}
-	out = append(out, &expr.Counter{})
-	switch r.Verdict {
-	case runtime.Masquerade:
-		return append(out, &expr.Masq{})
-	case runtime.Return:
-		return append(out, &expr.Verdict{Kind: expr.VerdictReturn})
-	case runtime.DropIt:
-		return append(out, &expr.Verdict{Kind: expr.VerdictDrop})
-	}
-	return append(out, &expr.Verdict{Kind: expr.VerdictAccept})
-}
-
-// matchPrefix compares an address of the header with a subnet.
-func matchPrefix(p netip.Prefix, source bool, op expr.CmpOp) []expr.Any {
-	offset := uint32(offsetDest4)
-	switch {
-	case p.Addr().Is4() && source:
-		offset = offsetSource4
-	case p.Addr().Is6() && source:
-		offset = offsetSource6
-	case p.Addr().Is6():
-		offset = offsetDest6
-	}
-	size := uint32(p.Addr().BitLen() / 8)
-	mask := ipNet(p).Mask
-	return []expr.Any{
-		&expr.Payload{DestRegister: unix.NFT_REG_1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size},
-		&expr.Bitwise{SourceRegister: unix.NFT_REG_1, DestRegister: unix.NFT_REG_1, Len: size, Mask: mask, Xor: make([]byte, size)},
-		&expr.Cmp{Op: op, Register: unix.NFT_REG_1, Data: p.Masked().Addr().AsSlice()},
-	}
-}
-
-// WatchRules asserts the rules again when somebody has flushed them, or made a chain that lacks them. It returns nil when
-// ctx ends.
-func (h *Host) WatchRules(ctx context.Context) error {
-	conn, err := mnl.Dial(unix.NETLINK_NETFILTER, &mnl.Config{NetNS: int(h.space.file.Fd())})
-	if err != nil {
-		return fmt.Errorf("watch nf_tables: %w", err)
-	}
-	defer conn.Close()
-	if err := conn.JoinGroup(unix.NFNLGRP_NFTABLES); err != nil {
-		return fmt.Errorf("watch nf_tables: %w", err)
-	}
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	for ctx.Err() == nil {
-		_, err := conn.Receive()
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err != nil && !errors.Is(err, unix.ENOBUFS): // told too much at once: something has changed, then
-			return fmt.Errorf("watch nf_tables: %w", err)
-		}
-		if !h.quiet(ctx, conn) {
-			return nil
-		}
-		if err := h.assertRules(); err != nil {
-			h.log.Warn("rules could not be asserted", "err", err)
+	for _, p := range fresh {
+		if a, found := runtime.Conflict(p, h.cfg.Bridge, host); found {
+			return fmt.Errorf("%w: %s, by %s of %s; it would lose what it reaches there: choose an address of another subnet than %s",
+				ErrConflict, a.Prefix.Masked(), a.Prefix.Addr(), a.Device, p)
 		}
 	}
 	return nil
 }
 
-// quiet waits until nothing has been told for a moment; false when ctx has ended.
-func (h *Host) quiet(ctx context.Context, conn *mnl.Conn) bool {
-	for ctx.Err() == nil {
-		_ = conn.SetReadDeadline(time.Now().Add(settleRules))
-		if _, err := conn.Receive(); err != nil {
-			break
+// tuneExposed sets sysctls of the bridge; they go with it.
+func (h *Host) tuneExposed(want []netip.Prefix) {
+	keys := [][2]string{{"net/ipv4/conf/%/promote_secondaries", "1"}}
+	if slices.ContainsFunc(want, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+		keys = append(keys, [2]string{"net/ipv6/conf/%/disable_ipv6", "0"})
+	}
+	for _, k := range keys {
+		if err := h.space.sysctl(strings.ReplaceAll(k[0], "%", h.cfg.Bridge), k[1]); err != nil {
+			h.log.Debug("a sysctl was not set", "key", k[0], "err", err)
 		}
 	}
-	if ctx.Err() == nil {
-		_ = conn.SetReadDeadline(time.Time{})
-	}
-	return ctx.Err() == nil
 }
 
-// assertRules makes the rules anew if some are missing.
-func (h *Host) assertRules() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	whole, err := h.rulesWhole()
-	if err != nil || whole {
-		return err
+// enableForwarding has the kernel forward packets of the families of these addresses. It stays so after they are gone, since
+// others may have come to need it.
+func (h *Host) enableForwarding(want []netip.Prefix) []string {
+	var warnings []string
+	for _, f := range []struct {
+		key   string
+		is    func(netip.Addr) bool
+		first func() error
+	}{
+		{"net/ipv4/ip_forward", netip.Addr.Is4, func() error { return nil }},
+		{"net/ipv6/conf/all/forwarding", netip.Addr.Is6, h.keepAdvertised},
+	} {
+		if !slices.ContainsFunc(want, func(p netip.Prefix) bool { return f.is(p.Addr()) }) {
+			continue
+		}
+		on, err := h.space.readSysctl(f.key)
+		if errors.Is(err, fs.ErrNotExist) || on == "1" {
+			continue
+		}
+		if err == nil {
+			err = errors.Join(f.first(), h.space.sysctl(f.key, "1"))
+		}
+		if err != nil {
+			warnings = append(warnings, fmt.Sprintf("the host does not forward packets, so that containers reach no further than it: %v; set %s=1", err, f.key))
+			continue
+		}
+		h.log.Info("the host now forwards packets", "sysctl", f.key)
 	}
-	h.log.Info("rules of exposed addresses were missing, and are made again")
-	return h.exposeRules(h.exposed)
+	return warnings
 }
 
-// rulesWhole counts our rules where they belong.
-func (h *Host) rulesWhole() (bool, error) {
-	conn, err := h.netfilter()
-	if err != nil {
-		return false, err
-	}
-	defer func() { _ = conn.CloseLasting() }()
-	want := map[runtime.Place]int{}
-	rules := runtime.ExposeRules(h.cfg.Bridge, h.exposed)
-	for _, r := range rules {
-		want[r.Place]++
-	}
-	chains, err := conn.ListChains()
-	if err != nil {
-		return false, err
-	}
-	ours := 0
-	for _, c := range chains {
-		if c.Table.Name == h.cfg.Bridge && c.Table.Family == nftables.TableFamilyINet {
-			n, err := h.marked(conn, c)
-			if err != nil {
-				return false, err
+// keepAdvertised has interfaces heed router advertisements further that do so now: with a host that forwards they would
+// stop, and the host would lose its routes (Documentation/networking/ip-sysctl.rst, accept_ra).
+func (h *Host) keepAdvertised() error {
+	return h.space.run(func() error {
+		keys, _ := filepath.Glob("/proc/sys/net/ipv6/conf/*/accept_ra") // the pattern is right: there is no other error
+		for _, key := range keys {
+			if value, err := os.ReadFile(key); err != nil || strings.TrimSpace(string(value)) != "1" || filepath.Base(filepath.Dir(key)) == "all" {
+				continue
 			}
-			ours += n
+			if err := os.WriteFile(key, []byte("2"), 0); err != nil && !errors.Is(err, unix.ENODEV) {
+				return err
+			}
 		}
-	}
-	if ours != want[runtime.Postrouting]+want[runtime.Forward] {
-		return false, nil
-	}
-	foreign, err := h.foreignChains(conn)
-	for _, c := range slices.DeleteFunc(foreign, permits) {
-		n, err := h.marked(conn, c)
-		if err != nil || (n == 0) != (want[runtime.Foreign] == 0) {
-			return false, err
-		}
-	}
-	return err == nil, err
-}
-
-func (h *Host) marked(conn *nftables.Conn, c *nftables.Chain) (int, error) {
-	rules, err := conn.GetRules(c.Table, c)
-	n := 0
-	for _, r := range rules {
-		if string(r.UserData) == string(h.mark()) {
-			n++
-		}
-	}
-	return n, err
+		return nil
+	})
 }
 
 // Exposed is the bridge as weave ps shows it: its MAC and addresses but for the service address; false without any.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	vnl "github.com/vishvananda/netlink"
 
@@ -45,11 +46,16 @@ type Host struct {
 	log   *slog.Logger
 	space *space
 
-	mu      sync.Mutex // held by whoever changes something; guards uplink and service
+	mu      sync.Mutex // held by whoever changes something; guards what follows
 	uplink  string
 	service netip.Addr // invalid until EnsureService
 	direct  bool       // attachments have no bridge, see Inside
-	exposed []runtime.Exposure
+
+	exposing bool // rules are wanted: since Expose, until Reset
+	exposed  []runtime.Exposure
+
+	forwardings []runtime.Forwarding
+	watched     atomic.Pointer[map[chainID]bool] // chains of others that were looked at last
 }
 
 // Open opens the host's namespace. It changes nothing. log may be nil.
@@ -171,9 +177,9 @@ func (h *Host) Reset() error {
 	if err := h.redirect(netip.Addr{}, 0, 0); err != nil {
 		h.log.Debug("cannot look for redirections", "err", err) // a kernel without nf_tables has none
 	}
-	h.exposed = nil
-	if err := h.exposeRules(nil); err != nil {
-		h.log.Debug("cannot look for rules of exposed addresses", "err", err)
+	h.exposing, h.exposed, h.forwardings = false, nil, nil
+	if warnings, err := h.assertRules(); err != nil || len(warnings) > 0 {
+		h.log.Warn("rules of the host may be left behind", "err", err, "warnings", warnings) // a kernel without nf_tables has none
 	}
 	for _, l := range links {
 		if l.Type() == "bridge" {

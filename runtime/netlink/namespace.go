@@ -96,6 +96,16 @@ func (s *space) sysctl(key, value string) error {
 	})
 }
 
+// readSysctl reads one of the namespace's sysctls.
+func (s *space) readSysctl(key string) (string, error) {
+	var value []byte
+	err := s.run(func() (err error) {
+		value, err = os.ReadFile("/proc/sys/" + key)
+		return err
+	})
+	return strings.TrimSpace(string(value)), err
+}
+
 // send sends one Ethernet frame out of an interface of the namespace.
 func (s *space) send(index int, frame []byte) error {
 	return s.run(func() error {

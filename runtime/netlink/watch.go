@@ -1,0 +1,145 @@
+package netlink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	mnl "github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	settleRules = 100 * time.Millisecond // after a change of others, before ours are looked at
+	retryRules  = time.Second            // after they could not be looked at, or changed
+	watchBuffer = 1 << 20                // bytes; what does not fit is told as ENOBUFS
+)
+
+// chainID names a chain of the host.
+type chainID struct {
+	family       byte
+	table, chain string
+}
+
+// WatchRules asserts the rules again when somebody has flushed them, or has made a chain that lacks them. It returns nil
+// when ctx ends, and at once with an error where the kernel tells nothing of changes.
+func (h *Host) WatchRules(ctx context.Context) error {
+	conn, err := mnl.Dial(unix.NETLINK_NETFILTER, &mnl.Config{NetNS: int(h.space.file.Fd())})
+	if err != nil {
+		return fmt.Errorf("watch nf_tables: %w", err)
+	}
+	defer conn.Close()
+	if err := conn.JoinGroup(unix.NFNLGRP_NFTABLES); err != nil {
+		return fmt.Errorf("watch nf_tables: %w", err)
+	}
+	_ = conn.SetReadBuffer(watchBuffer) // a smaller one means more guesses
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	changed := make(chan struct{}, 1)
+	var failed error
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		defer cancel()
+		if err := h.readChanges(conn, changed); ctx.Err() == nil {
+			failed = fmt.Errorf("watch nf_tables: %w", err)
+		}
+	})
+	h.heedChanges(ctx, changed)
+	conn.Close()
+	reader.Wait()
+	return failed
+}
+
+// readChanges passes on that something has changed until the socket fails or is closed.
+func (h *Host) readChanges(conn *mnl.Conn, changed chan<- struct{}) error {
+	for {
+		messages, err := conn.Receive()
+		lost := errors.Is(err, unix.ENOBUFS) // told too much at once: something may have changed
+		if err != nil && !lost {
+			return err
+		}
+		for _, m := range messages {
+			lost = lost || h.concerns(m)
+		}
+		if !lost {
+			continue
+		}
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// heedChanges looks at the rules a moment after a change, however many follow it, and again later if that failed.
+func (h *Host) heedChanges(ctx context.Context, changed <-chan struct{}) {
+	wait := time.NewTimer(0) // at once: something may have changed before the watch began
+	defer wait.Stop()
+	waiting, failing := true, false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+			if !waiting {
+				wait.Reset(settleRules)
+				waiting = true
+			}
+			continue
+		case <-wait.C:
+		}
+		err := h.keepRules()
+		waiting = err != nil
+		if err != nil {
+			if !failing {
+				h.log.Warn("the rules of the host cannot be asserted; trying on", "err", err)
+			}
+			wait.Reset(retryRules)
+		}
+		failing = err != nil
+	}
+}
+
+// keepRules makes the rules anew if some are missing.
+func (h *Host) keepRules() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	warnings, err := h.assertRules()
+	for _, w := range warnings {
+		h.log.Debug(w)
+	}
+	return err
+}
+
+// concerns tells whether a change may take rules of ours away, or may need more: one of our table, of a chain that
+// decides what passes the host, or a new one of these. On a host with thousands of services others change rules all the
+// time (include/uapi/linux/netfilter/nf_tables.h).
+func (h *Host) concerns(m mnl.Message) bool {
+	if len(m.Data) < 4 || m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES {
+		return false
+	}
+	ad, err := mnl.NewAttributeDecoder(m.Data[4:])
+	if err != nil {
+		return false
+	}
+	id := chainID{family: m.Data[0]}
+	kind, hooked := m.Header.Type&0xff, false
+	ofRule := kind == unix.NFT_MSG_NEWRULE || kind == unix.NFT_MSG_DELRULE
+	for ad.Next() {
+		switch ad.Type() {
+		case unix.NFTA_RULE_TABLE: // the same number as NFTA_CHAIN_TABLE and NFTA_TABLE_NAME
+			id.table = ad.String()
+		case unix.NFTA_RULE_CHAIN:
+			if ofRule {
+				id.chain = ad.String()
+			}
+		case unix.NFTA_CHAIN_HOOK:
+			hooked = kind == unix.NFT_MSG_NEWCHAIN
+		}
+	}
+	own := id.table == h.cfg.Bridge && id.family == unix.NFPROTO_INET
+	watched := h.watched.Load()
+	return own || hooked || ofRule && watched != nil && (*watched)[id]
+}
