@@ -1,0 +1,39 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// InspectRunning asks about the containers with these ids, at most atOnce at a time, and returns those that run, in the
+// order of ids. One that has gone since (ErrNoContainer) is left out; the first other error ends it all. inspect is called
+// from several goroutines, none of which is left when InspectRunning returns.
+func InspectRunning(ctx context.Context, ids []string, atOnce int,
+	inspect func(ctx context.Context, id string) (Container, error),
+) ([]Container, error) {
+	all := make([]Container, len(ids))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(atOnce)
+	for i, id := range ids {
+		group.Go(func() error {
+			c, err := inspect(ctx, id)
+			if errors.Is(err, ErrNoContainer) {
+				return nil
+			}
+			all[i] = c
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	running := all[:0]
+	for _, c := range all {
+		if c.Running {
+			running = append(running, c)
+		}
+	}
+	return running, nil
+}
