@@ -13,6 +13,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/client"
+	"golang.org/x/sync/errgroup"
 
 	"weave/runtime"
 )
@@ -208,13 +209,29 @@ func (e *Engine) list(ctx context.Context, api *client.Client) ([]runtime.Contai
 	if err != nil {
 		return nil, err
 	}
-	ids := make([]string, len(found.Items))
+	all := make([]runtime.Container, len(found.Items))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(inspectors)
 	for i, item := range found.Items {
-		ids[i] = item.ID
+		group.Go(func() error {
+			c, err := e.inspect(ctx, api, item.ID)
+			if errors.Is(err, runtime.ErrNoContainer) { // it has gone since
+				return nil
+			}
+			all[i] = c
+			return err
+		})
 	}
-	return runtime.InspectRunning(ctx, ids, inspectors, func(ctx context.Context, id string) (runtime.Container, error) {
-		return e.inspect(ctx, api, id)
-	})
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	running := all[:0]
+	for _, c := range all {
+		if c.Running {
+			running = append(running, c)
+		}
+	}
+	return running, nil
 }
 
 // Kill sends SIGKILL to a container's first process. It is no error if the container does not run.

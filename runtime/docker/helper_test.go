@@ -1,6 +1,7 @@
 package docker_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log"
@@ -15,6 +16,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"weave/runtime"
 	"weave/runtime/docker"
 )
 
@@ -78,5 +80,23 @@ func always(status int, body string) func(http.ResponseWriter, *http.Request, st
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
 		fmt.Fprint(w, body)
+	}
+}
+
+// watch collects what a Watch tells until it returns.
+func watch(ctx context.Context, t *testing.T, e runtime.Engine) ([]runtime.Event, error) {
+	t.Helper()
+	events, ended := make(chan runtime.Event), make(chan error, 1)
+	go func() { ended <- e.Watch(ctx, events) }()
+	var all []runtime.Event
+	for limit := time.After(patience); ; {
+		select {
+		case ev := <-events:
+			all = append(all, ev)
+		case err := <-ended:
+			return all, err
+		case <-limit:
+			t.Fatal("watch does not end")
+		}
 	}
 }

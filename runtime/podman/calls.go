@@ -13,6 +13,8 @@ import (
 	"regexp"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"weave/runtime"
 )
 
@@ -132,11 +134,29 @@ func (e *Engine) list(ctx context.Context) ([]runtime.Container, error) {
 	if err := e.get(ctx, &found, "/containers/json", query); err != nil {
 		return nil, err
 	}
-	ids := make([]string, len(found))
+	all := make([]runtime.Container, len(found))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(inspectors)
 	for i, item := range found {
-		ids[i] = item.ID
+		group.Go(func() error {
+			c, err := e.inspect(ctx, item.ID)
+			if errors.Is(err, runtime.ErrNoContainer) { // it has gone since
+				return nil
+			}
+			all[i] = c
+			return err
+		})
 	}
-	return runtime.InspectRunning(ctx, ids, inspectors, e.inspect)
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	running := all[:0]
+	for _, c := range all {
+		if c.Running {
+			running = append(running, c)
+		}
+	}
+	return running, nil
 }
 
 // Kill sends SIGKILL to a container's first process. It is no error if the container does not run.
