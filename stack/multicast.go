@@ -14,13 +14,12 @@ const (
 // multicast decides on a frame for a group address: to those who want it as far as that is known, else to all.
 func (s *Switch) multicast(p *plan, now Stamp, f Frame, in Port) Verdict {
 	kind := p.kind(in)
-	flood := p.flood.from(in, kind)
 	if f.dstBits() == macBroadcast {
-		return s.spread(flood, Flood, DropNoPort)
+		return s.flood(p, now, in, broadcasts)
 	}
 	pkt, vlan, ok := parsePacket(f)
 	if !ok {
-		return s.spread(flood, Flood, DropNoPort)
+		return s.flood(p, now, in, multicasts)
 	}
 	key := newSegmentKey(vlan, pkt.dst)
 	switch s.control(now, key, &pkt, in) {
@@ -38,7 +37,7 @@ func (s *Switch) multicast(p *plan, now Stamp, f Frame, in Port) Verdict {
 		}
 	case routeAll:
 	}
-	return s.spread(flood, Flood, DropNoPort)
+	return s.flood(p, now, in, multicasts)
 }
 
 // control learns from a packet that is about multicast itself and says how the packet travels. Reports of IGMPv1, IGMPv2 and MLDv1 must

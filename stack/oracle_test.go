@@ -15,10 +15,19 @@ import (
 type oracle struct {
 	capacity, maxGroups int
 	maxAge              int
+	limits              PortLimits
+	flooded             map[oracleFlood]uint32
 	ports               map[Port]PortKind
 	macs                map[MAC]Entry
 	domains             map[[2]int]*oracleDomain // VLAN, family
 	counted             Counters
+}
+
+// oracleFlood is what is limited: floods of one kind from a port in a second.
+type oracleFlood struct {
+	in        Port
+	now       int
+	multicast bool
 }
 
 type oracleDomain struct {
@@ -44,6 +53,7 @@ func (o *oracle) domain(vlan int, six bool) *oracleDomain {
 
 func (o *oracle) removePort(p Port) {
 	delete(o.ports, p)
+	maps.DeleteFunc(o.flooded, func(f oracleFlood, _ uint32) bool { return f.in == p })
 	maps.DeleteFunc(o.macs, func(_ MAC, e Entry) bool { return e.Port == p })
 	for _, d := range o.domains {
 		delete(d.asked, p)
@@ -84,7 +94,16 @@ func (o *oracle) age(now int) {
 
 func (o *oracle) learn(src MAC, in Port, now int) {
 	e, known := o.macs[src]
+	behind := 0
+	for _, e := range o.macs {
+		if e.Port == in {
+			behind++
+		}
+	}
 	switch {
+	case o.limits.MACs > 0 && o.ports[in] == Local && behind >= int(o.limits.MACs) && e.Port != in:
+		o.counted.NotLearnt++
+		return
 	case known && e.Port != in:
 		o.counted.Moved++
 	case !known && len(o.macs) == o.capacity:
@@ -144,7 +163,20 @@ func (o *oracle) decide(now int, m meaning, in Port) outcome {
 	}
 	o.learn(m.src, in, now)
 	everywhere := o.reach(in, func(Port) bool { return true })
-	flood := func() outcome { return o.spread(everywhere, Flood, DropNoPort) }
+	flood := func() outcome {
+		f := oracleFlood{in: in, now: now, multicast: m.what != "unicast" && m.what != "broadcast"}
+		limit := o.limits.Broadcasts
+		if f.multicast {
+			limit = o.limits.Multicasts
+		}
+		if o.ports[in] == Local && limit > 0 {
+			if o.flooded[f] == limit {
+				return o.spread(nil, Drop, DropStorm)
+			}
+			o.flooded[f]++
+		}
+		return o.spread(everywhere, Flood, DropNoPort)
+	}
 	if m.what == "unicast" {
 		e, known := o.macs[m.dst]
 		switch {
@@ -290,8 +322,13 @@ func TestDecideEqualsOracle(t *testing.T) {
 		o := &oracle{
 			capacity: 8, maxGroups: 4, maxAge: 600,
 			ports: map[Port]PortKind{}, macs: map[MAC]Entry{}, domains: map[[2]int]*oracleDomain{},
+			limits: PortLimits{
+				MACs: rapid.Int32Range(0, 5).Draw(t, "MACs"), Broadcasts: rapid.Uint32Range(0, 8).Draw(t, "broadcasts"),
+				Multicasts: rapid.Uint32Range(0, 5).Draw(t, "multicasts"),
+			},
+			flooded: map[oracleFlood]uint32{},
 		}
-		s := NewSwitch(Config{Capacity: 8, MaxGroups: 4, Seed: rapid.Uint64().Draw(t, "seed")})
+		s := NewSwitch(Config{Capacity: 8, MaxGroups: 4, Seed: rapid.Uint64().Draw(t, "seed"), PerPort: o.limits})
 		drawPort := rapid.Custom(func(t *rapid.T) Port { return Port(rapid.IntRange(1, 6).Draw(t, "port")) })
 		add := func(p Port, kind PortKind) {
 			if o.ports[p] != kind {

@@ -100,6 +100,7 @@ func (o *outlet) from(in Port, kind PortKind) *PortSet {
 type plan struct {
 	kinds    []PortKind // by port; 0 = no such port
 	flood    *outlet
+	meters   []*meter // by port; nil, or shorter, where nothing is limited
 	segments map[segmentKey]*segment
 }
 

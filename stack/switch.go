@@ -21,13 +21,15 @@ type Config struct {
 	Capacity  int           // how many MACs are remembered
 	MaxGroups int           // how many multicast groups are followed; more are flooded
 	Seed      uint64        // any random number: keeps others from choosing MACs that collide in the table
+	PerPort   PortLimits    // of each local port
 }
 
 // Switch is a learning Ethernet switch with a horizon: see Decide. Every method may be called from any goroutine at any time,
 // but for Check.
 type Switch struct {
-	table macTable
-	plan  atomic.Pointer[plan]
+	table  macTable
+	plan   atomic.Pointer[plan]
+	limits PortLimits
 
 	drops         [DropReasons]atomic.Uint64
 	badIGMP       atomic.Uint64
@@ -49,8 +51,11 @@ func NewSwitch(cfg Config) *Switch {
 	if cfg.MaxGroups <= 0 {
 		cfg.MaxGroups = DefaultMaxGroups
 	}
-	s := &Switch{snoop: newSnooper(cfg.MaxGroups)}
+	s := &Switch{snoop: newSnooper(cfg.MaxGroups), limits: cfg.PerPort}
 	s.table.init(cfg.Capacity, Stamp(max(cfg.MaxAge/time.Second, 1)), cfg.Seed)
+	if cfg.PerPort.MACs > 0 {
+		s.table.behind = make([]atomic.Int32, 1<<16)
+	}
 	s.plan.Store(newPlan(nil))
 	return s
 }
@@ -87,6 +92,7 @@ func (s *Switch) setPort(p Port, kind PortKind) {
 	}
 	kinds[p] = kind
 	next := newPlan(kinds)
+	next.meters = s.meters(kinds, p)
 	s.snoop.forget(p)
 	for key, d := range s.snoop.domains {
 		next.segments[key] = d.segment(next)
@@ -102,7 +108,7 @@ func (s *Switch) setPort(p Port, kind PortKind) {
 //	remote         all                            none: every peer has had its own copy
 //
 // A learnt address narrows that to one port, a multicast group with known members to theirs. Whatever is unknown, unreadable or
-// beyond a bound is flooded. The frame is read, neither kept nor changed. Decide takes no lock and allocates nothing, but
+// beyond a bound is flooded, within the limits of the port it came from. The frame is read, neither kept nor changed. Decide takes no lock and allocates nothing, but
 // for the rare frame that changes what is known of multicast: queries, reports, PIM.
 func (s *Switch) Decide(now Stamp, frame []byte, in Port) Verdict {
 	p := s.plan.Load()
@@ -121,7 +127,7 @@ func (s *Switch) Decide(now Stamp, frame []byte, in Port) Verdict {
 	if dst&^0xf == reservedMAC {
 		return s.drop(DropReserved)
 	}
-	s.table.learn(src, in, now)
+	s.table.learn(src, in, now, s.macsBehind(kind))
 	if dst&macGroupBit != 0 {
 		return s.multicast(p, now, f, in)
 	}
@@ -131,7 +137,7 @@ func (s *Switch) Decide(now Stamp, frame []byte, in Port) Verdict {
 	}
 	switch outKind := p.kind(out); {
 	case outKind == 0: // not learnt, or the port went away this moment
-		return s.spread(p.flood.from(in, kind), Flood, DropNoPort)
+		return s.flood(p, now, in, broadcasts)
 	case kind == Remote && outKind == Remote:
 		return s.drop(DropHorizon)
 	}

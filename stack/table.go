@@ -35,6 +35,7 @@ type macTable struct {
 	mask      uint64
 	seed      uint64
 	capacity  int64
+	behind    []atomic.Int32 // how many live entries name each port; nil where nobody counts
 	maxAge    Stamp
 	live      atomic.Int64
 	moved     atomic.Uint64
@@ -84,8 +85,8 @@ func (t *macTable) lookup(mac uint64, now Stamp) Port {
 	return 0
 }
 
-// learn notes that a MAC, not zero, was seen on a port, not zero.
-func (t *macTable) learn(mac uint64, port Port, now Stamp) {
+// learn notes that a MAC, not zero, was seen on a port, not zero, unless bound others were; a bound of 0 is none.
+func (t *macTable) learn(mac uint64, port Port, now Stamp, bound int32) {
 	want := mac<<16 | uint64(port)
 	h := t.home(mac)
 	for i := range uint64(maxProbes) {
@@ -101,6 +102,10 @@ func (t *macTable) learn(mac uint64, port Port, now Stamp) {
 		if e == 0 || e>>16 == mac {
 			break
 		}
+	}
+	if bound > 0 && t.behind[port].Load() >= bound {
+		t.notLearnt.Add(1)
+		return
 	}
 	for !t.insert(mac, want, now) {
 		// A slot changed hands under us; somebody else got on, we look again.
@@ -145,6 +150,8 @@ func (t *macTable) take(s *slot, was, want uint64, now Stamp) bool {
 		if !grows && was != want {
 			t.moved.Add(1)
 		}
+		t.count(was, -1)
+		t.count(want, 1)
 		return true
 	}
 	if grows {
@@ -153,10 +160,18 @@ func (t *macTable) take(s *slot, was, want uint64, now Stamp) bool {
 	return false
 }
 
+// count notes that a port has an entry more, or less.
+func (t *macTable) count(entry uint64, change int32) {
+	if port := Port(entry); port != 0 && t.behind != nil {
+		t.behind[port].Add(change)
+	}
+}
+
 // kill ends a live entry, unless it changed since it was read.
 func (t *macTable) kill(s *slot, e uint64) {
 	if s.entry.CompareAndSwap(e, e&^0xffff) {
 		t.live.Add(-1)
+		t.count(e, -1)
 	}
 }
 
@@ -212,13 +227,14 @@ func (t *macTable) forget(port Port) {
 
 // check tells a broken invariant. Nobody else may use the table meanwhile.
 func (t *macTable) check() error {
-	live := int64(0)
+	live, behind := int64(0), map[Port]int32{}
 	for i := range t.slots {
 		e := t.slots[i].entry.Load()
 		if Port(e) == 0 {
 			continue
 		}
 		live++
+		behind[Port(e)]++
 		if mac := macFromBits(e >> 16); mac.IsMulticast() || e>>16 == 0 {
 			return fmt.Errorf("table: learnt %v, which is no station", mac)
 		}
@@ -228,6 +244,11 @@ func (t *macTable) check() error {
 	}
 	if n := t.live.Load(); n != live || n > t.capacity {
 		return fmt.Errorf("table: %d entries, counted as %d, room for %d", live, n, t.capacity)
+	}
+	for p := range t.behind {
+		if n := t.behind[p].Load(); n != behind[Port(p)] {
+			return fmt.Errorf("table: %d entries behind port %d, counted as %d", behind[Port(p)], p, n)
+		}
 	}
 	return nil
 }

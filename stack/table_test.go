@@ -100,7 +100,7 @@ func TestAgeing(t *testing.T) {
 func TestAgeRemovesDoubles(t *testing.T) {
 	s := trio(Config{Capacity: 8})
 	mac := number(1).bits()
-	s.table.learn(mac, 1, 5)
+	s.table.learn(mac, 1, 5, 0)
 	i := s.table.home(mac) & s.table.mask
 	double := &s.table.slots[(i+1)&s.table.mask]
 	double.entry.Store(mac<<16 | 2)
@@ -120,7 +120,7 @@ func TestAgeRemovesDoubles(t *testing.T) {
 
 // Learners, lookups, ageing, ports coming and going, multicast and snapshots all at once; then everything is consistent.
 func TestConcurrent(t *testing.T) {
-	s := trio(Config{Capacity: 64, MaxAge: 2e9, MaxGroups: 8})
+	s := trio(Config{Capacity: 64, MaxAge: 2e9, MaxGroups: 8, PerPort: PortLimits{MACs: 20, Broadcasts: 50, Multicasts: 5}})
 	var wg sync.WaitGroup
 	for worker := range 4 {
 		wg.Go(func() {

@@ -98,6 +98,8 @@ const (
 	DropNoMember
 	// DropNoRouter is a membership report that concerns nobody here: only routers may hear it (RFC 4541 section 2.1.1).
 	DropNoRouter
+	// DropStorm is a frame to flood from a port that had its share of the second (PortLimits).
+	DropStorm
 	// DropReasons is how many there are, DropNone included.
 	DropReasons
 )
@@ -113,6 +115,7 @@ var dropNames = [DropReasons]string{
 	DropNoPort:      "no_port",
 	DropNoMember:    "no_member",
 	DropNoRouter:    "no_router",
+	DropStorm:       "storm",
 }
 
 // String is the reason as the name of a counter: lower case, underscores.
@@ -128,7 +131,7 @@ func (r DropReason) String() string {
 type Counters struct {
 	Drops         [DropReasons]uint64 // frames, by DropReason
 	Moved         uint64              // a known MAC was seen on another port
-	NotLearnt     uint64              // frames whose source found no room in the MAC table
+	NotLearnt     uint64              // frames whose source found no room in the MAC table, or in its port's part of it
 	BadIGMP       uint64              // IGMP messages flooded unread: lengths, checksum, fragment
 	BadMLD        uint64              // the same for MLD
 	GroupsRefused uint64              // reports of groups beyond Config.MaxGroups, which stay flooded

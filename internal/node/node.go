@@ -129,7 +129,11 @@ func (n *node) open(ctx context.Context) error {
 // openData makes the switch, the sockets and the session loop.
 func (n *node) openData() error {
 	clock := session.NewClock(time.Now())
-	n.dp = newDataplane(stack.NewSwitch(stack.Config{Seed: mathrand.Uint64()}), clock)
+	sw := stack.Config{Seed: mathrand.Uint64()}
+	if n.cfg.Rootless {
+		sw.PerPort = containerLimits // on a bridge there is one port, with all containers behind it
+	}
+	n.dp = newDataplane(stack.NewSwitch(sw), clock)
 	n.dp.self = n.memory.name
 	if err := n.listenUDP(); err != nil {
 		return err
