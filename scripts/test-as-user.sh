@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# test-as-user.sh DIR: run the smoke test of the namespace tests as an ordinary
+# test-as-user.sh DIR: run the smoke test and those without root as an ordinary
 # user, and print what `go test -json` would. Needs root; a user has run the
 # tests as a user already. Nothing of the machine is changed: a TAP device that
 # users may open is made in a mount namespace of its own.
@@ -38,7 +38,7 @@ if [ "$(stat -c %a /dev/net/tun 2>/dev/null)" != 666 ]; then
 fi
 cd /
 exec setpriv --reuid='$user' --regid='$user' --clear-groups env HOME="$1/home" TMPDIR="$1/home" WEAVE_BIN="$WEAVE_BIN" \
-  "$1/netns.test" -test.v=test2json -test.run "^TestSmoke$" -test.timeout 3m'
+  "$1/netns.test" -test.v=test2json -test.run "^Test(Smoke|UsersAndRoot.*|RootlessRelaunch|RootlessExpose|RootlessEgress)$" -test.timeout 5m'
 if ! unshare --mount --propagation private true 2>/dev/null; then
   skip "no mount namespace can be made here"
 fi

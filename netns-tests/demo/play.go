@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,7 +29,8 @@ type demo struct {
 	began time.Time
 	out   io.Writer
 	lab   *lab.Lab
-	conts []*lab.Container
+	hosts []host
+	conts []container
 }
 
 // say shows progress, with the seconds since the start.
@@ -37,7 +39,7 @@ func (d *demo) say(format string, args ...any) {
 }
 
 // show prints a command and what it said.
-func (d *demo) show(h *lab.Host, r lab.Result) {
+func (d *demo) show(h host, r lab.Result) {
 	fmt.Fprintf(d.out, "         host%d$ %s\n", h.Index, strings.Join(append([]string{"weave"}, r.Args[1:]...), " "))
 	for line := range strings.Lines(r.Stdout) {
 		fmt.Fprintf(d.out, "           %s\n", strings.TrimRight(line, "\n"))
@@ -45,16 +47,18 @@ func (d *demo) show(h *lab.Host, r lab.Result) {
 }
 
 // weave runs a command that must succeed.
-func (d *demo) weave(h *lab.Host, args ...string) error {
-	r := h.Weave(args...)
+func (d *demo) weave(h host, args ...string) error {
+	r := h.weave(args...)
 	d.show(h, r)
 	if r.RC != 0 || r.Err != nil {
-		return fmt.Errorf("on host%d: %v\n%s", h.Index, r, tail(h.Log()))
+		return fmt.Errorf("on host%d: %v\n%s", h.Index, r, tail(h.log()))
 	}
 	return nil
 }
 
 func tail(log string) string { return log[max(0, len(log)-2000):] }
+
+func name(container int) string { return fmt.Sprintf("c%d.weave.local", container) }
 
 func ip(container int) string { return fmt.Sprintf("10.32.0.%d", container) }
 
@@ -64,7 +68,12 @@ func (d *demo) play() error {
 	if d.lab, err = lab.New(lab.Config{Hosts: 3}); err != nil {
 		return err
 	}
-	for _, scene := range []func() error{d.launch, d.attach, d.connections, d.ping, d.multicast, d.transfer, d.secrecy} {
+	if d.hosts, err = hosts(d.lab); err != nil {
+		return err
+	}
+	for _, scene := range []func() error{
+		d.launch, d.attach, d.connections, d.ping, d.names, d.multicast, d.transfer, d.secrecy, d.status,
+	} {
 		if err := scene(); err != nil {
 			return err
 		}
@@ -73,11 +82,15 @@ func (d *demo) play() error {
 }
 
 func (d *demo) launch() error {
-	d.say("weave on each of them; host2 and host3 know only host1's address")
-	for _, h := range d.lab.Hosts {
+	who := "launched by root"
+	if lab.Ordinary() {
+		who = "launched by an ordinary user without any rights"
+	}
+	d.say("weave on each of them, %s; host2 and host3 know only host1's address", who)
+	for _, h := range d.hosts {
 		args := []string{"launch", "--password", "demo"}
 		if h.Index > 1 {
-			args = append(args, d.lab.Hosts[0].IP)
+			args = append(args, d.hosts[0].address())
 		}
 		if err := d.weave(h, args...); err != nil {
 			return err
@@ -89,13 +102,13 @@ func (d *demo) launch() error {
 func (d *demo) attach() error {
 	d.say("six containers, two on each host")
 	for i := range 6 {
-		h := d.lab.Hosts[i/2]
-		c, err := h.NewContainer()
+		h := d.hosts[i/2]
+		c, err := h.container()
 		if err != nil {
 			return err
 		}
 		d.conts = append(d.conts, c)
-		if err := d.weave(h, "attach", ip(i+1)+"/12", c.Name); err != nil {
+		if err := d.weave(h, "attach", ip(i+1)+"/12", "--name", name(i+1), c.target); err != nil {
 			return err
 		}
 	}
@@ -104,9 +117,9 @@ func (d *demo) attach() error {
 
 func (d *demo) connections() error {
 	d.say("all hosts have found each other")
-	for _, h := range d.lab.Hosts {
+	for _, h := range d.hosts {
 		if err := lab.Eventually(limit, func() error {
-			r := h.Weave("status", "connections")
+			r := h.weave("status", "connections")
 			if n := strings.Count(r.Stdout, " established "); n != 2 {
 				return fmt.Errorf("host%d has %d of 2 connections: %v", h.Index, n, r)
 			}
@@ -135,9 +148,32 @@ func (d *demo) ping() error {
 		if again, err := d.conts[0].Ping(ip(i), 56, time.Second); err == nil {
 			took = again
 		}
-		fmt.Fprintf(d.out, "           %s on host%d: %v\n", ip(i), d.conts[i-1].Host.Index, took.Round(time.Microsecond))
+		fmt.Fprintf(d.out, "           %s on host%d: %v\n", ip(i), d.conts[i-1].on.Index, took.Round(time.Microsecond))
 	}
 	return nil
+}
+
+func (d *demo) names() error {
+	d.say("c1 looks the others up by name")
+	for i := 2; i <= 6; i++ {
+		if err := lab.Eventually(limit, func() error {
+			got, err := d.conts[0].lookup(name(i))
+			if err == nil && !slices.Contains(got, ip(i)) {
+				err = fmt.Errorf("%s is %v", name(i), got)
+			}
+			return err
+		}); err != nil {
+			return err
+		}
+		fmt.Fprintf(d.out, "           %s is %s\n", name(i), ip(i))
+	}
+	return nil
+}
+
+// status shows what the first host knows.
+func (d *demo) status() error {
+	d.say("what host1 says of itself")
+	return d.weave(d.hosts[0], "status")
 }
 
 func (d *demo) multicast() error {
@@ -160,7 +196,7 @@ func (d *demo) multicast() error {
 		if err != nil {
 			return fmt.Errorf("c%d: %w", i+2, err)
 		}
-		fmt.Fprintf(d.out, "           c%d on host%d heard %q from %v\n", i+2, d.conts[i+1].Host.Index, text, from)
+		fmt.Fprintf(d.out, "           c%d on host%d heard %q from %v\n", i+2, d.conts[i+1].on.Index, text, from)
 	}
 	return nil
 }

@@ -64,7 +64,7 @@ while sleep 1000000; do :; done`
 
 // NewMachine makes a machine of a host; nothing runs on it yet. disk is a directory that is not on a tmpfs.
 func (h *Host) NewMachine(disk string) (*Machine, error) {
-	if os.Geteuid() != 0 {
+	if Ordinary() {
 		return nil, ErrNoEngines
 	}
 	if err := openTUN(); err != nil {

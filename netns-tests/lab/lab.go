@@ -145,6 +145,9 @@ func (l *Lab) Close() error {
 		errs = append(errs, w.Close())
 	}
 	for _, h := range l.Hosts {
+		for _, u := range h.users {
+			u.close()
+		}
 		errs = append(errs, h.NS.Close())
 	}
 	if l.Under != nil {

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	goruntime "runtime"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -129,16 +128,7 @@ const outputGrace = time.Second
 // Run runs a command inside the namespace to its end, with env added to the
 // environment and stdin as its input.
 func (n *NS) Run(ctx context.Context, env []string, stdin, name string, args ...string) Result {
-	return n.RunAs(ctx, -1, env, stdin, name, args...)
-}
-
-// RunAs is Run as another user, and group of the same number; -1 is our own.
-func (n *NS) RunAs(ctx context.Context, uid int, env []string, stdin, name string, args ...string) Result {
 	cmd := exec.CommandContext(ctx, name, args...)
-	if uid >= 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
-		cmd.Dir = "/"
-	}
 	cmd.Env = append(withoutStage(os.Environ()), env...)
 	return finish(ctx, cmd, func() error { return n.Start(cmd) }, stdin, append([]string{filepath.Base(name)}, args...))
 }

@@ -18,16 +18,27 @@ import (
 const FirstUID = 54321
 
 // User is an ordinary user of a host, with directories for a weave daemon of their own.
+//
+// Where the lab is root of the machine, each is another one. Where an ordinary user runs it, all are that one: in a user
+// namespace of their own, so that what they run has no rights in the lab's.
 type User struct {
 	Host *Host
 	UID  int
 	Home string // has the state and run directories
 	bin  string
 	port int
+	self *exec.Cmd // holds the user namespace; nil where they are truly somebody else
 }
 
-// ErrNoUsers is returned where the lab cannot act as somebody else.
-var ErrNoUsers = errors.New("the lab has no other users: it has to be root of the machine")
+// ErrNoUsers is returned where the lab has none.
+var ErrNoUsers = errors.New("the lab has no users")
+
+// Ordinary reports whether the lab was started by an ordinary user, so that it is root in its own namespaces only.
+func Ordinary() bool {
+	text, err := os.ReadFile("/proc/self/uid_map")
+	f := strings.Fields(string(text))
+	return err == nil && len(f) >= 3 && f[2] == "1"
+}
 
 // NewUser makes up an ordinary user on the host. Users may open /dev/net/tun in the lab, as on most machines, whatever
 // the machine says.
@@ -45,14 +56,53 @@ func (h *Host) NewUser() (*User, error) {
 	if err := os.Mkdir(u.Home, 0o700); err != nil {
 		return nil, err
 	}
-	if err := os.Chown(u.Home, u.UID, u.UID); err != nil {
-		return nil, fmt.Errorf("%w (%w)", ErrNoUsers, err)
+	if err := u.become(); err != nil {
+		return nil, err
 	}
 	if err := u.install(); err != nil {
 		return nil, err
 	}
 	h.users = append(h.users, u)
 	return u, nil
+}
+
+// become makes the user somebody.
+func (u *User) become() error {
+	if !Ordinary() {
+		return os.Chown(u.Home, u.UID, u.UID)
+	}
+	u.self = exec.Command("sleep", "infinity")
+	u.self.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: u.UID, Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: u.UID, Size: 1}},
+	}
+	if err := u.self.Start(); err != nil {
+		return fmt.Errorf("a user namespace: %w", err)
+	}
+	return nil
+}
+
+// command is a command of the user's, to be started in the host's namespaces.
+func (u *User) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	if u.self != nil {
+		in := []string{"-t", strconv.Itoa(u.self.Process.Pid), "-U", "--preserve-credentials", "--"}
+		cmd = exec.CommandContext(ctx, "nsenter", append(in, args...)...)
+	} else {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(u.UID), Gid: uint32(u.UID)}}
+	}
+	cmd.Dir = "/"
+	cmd.Env = append(withoutStage(os.Environ()), u.Env()...)
+	return cmd
+}
+
+// close ends what the user is.
+func (u *User) close() {
+	if u.self != nil {
+		_ = u.self.Process.Kill()
+		_ = u.self.Wait()
+	}
 }
 
 // install gives the user a copy of the binary: the machine's may lie where only root can look.
@@ -98,7 +148,8 @@ func (u *User) Env() []string {
 func (u *User) Run(args ...string) Result {
 	ctx, cancel := context.WithTimeout(context.Background(), commandLimit)
 	defer cancel()
-	return u.Host.RunAs(ctx, u.UID, u.Env(), "", args[0], args[1:]...)
+	cmd := u.command(ctx, args...)
+	return finish(ctx, cmd, func() error { return u.Host.Start(cmd) }, "", append([]string{filepath.Base(args[0])}, args[1:]...))
 }
 
 // Weave runs the weave binary as the user.
@@ -138,9 +189,7 @@ type Box struct {
 
 // NewBox makes one.
 func (u *User) NewBox() (*Box, error) {
-	b := &Box{User: u, proc: exec.Command("unshare", "-Urn", "sleep", "infinity")}
-	b.proc.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(u.UID), Gid: uint32(u.UID)}}
-	b.proc.Env = append(withoutStage(os.Environ()), u.Env()...)
+	b := &Box{User: u, proc: u.command(context.Background(), "unshare", "-Urn", "sleep", "infinity")}
 	if err := u.Host.Start(b.proc); err != nil {
 		return nil, fmt.Errorf("unshare: %w", err)
 	}
