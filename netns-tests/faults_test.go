@@ -30,7 +30,7 @@ func TestHeavyLoss(t *testing.T) {
 	for _, h := range p.Hosts {
 		must(t, h.Loss(20))
 	}
-	tcp := hold(t, p.c1, p.c2, "10.2.1.2:7")
+	tcp := hold(t, p.c1.NS, p.c2.NS, "10.2.1.2:7")
 	for range 10 {
 		tcp.asks(t, time.Minute)
 	}
@@ -55,7 +55,7 @@ func TestLatency(t *testing.T) {
 		return err
 	})
 	shows(t, l.Hosts[0], settle, "(host2)", "direct", "rtt=2")
-	tcp := hold(t, p.c1, p.c2, "10.2.1.2:7")
+	tcp := hold(t, p.c1.NS, p.c2.NS, "10.2.1.2:7")
 	for range 5 {
 		tcp.asks(t, settle)
 	}

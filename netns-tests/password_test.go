@@ -44,7 +44,7 @@ func TestRollingPassword(t *testing.T) {
 	launch(t, h[1], h[0].IP, "--password", "old, with a comma")
 	waitMesh(t, h[:2]...)
 	p := joinPair(t, l)
-	tcp := hold(t, p.c1, p.c2, "10.2.1.2:7")
+	tcp := hold(t, p.c1.NS, p.c2.NS, "10.2.1.2:7")
 	tcp.asks(t, soon)
 	ids := acceptedBy(t, h[0], 2, 2)
 

@@ -153,6 +153,7 @@ func TestRootlessPodman(t *testing.T) {
 	})
 	for name, mode := range map[string][]string{
 		"none": {"--network", "none"}, "slirp": nil, "keep-id": {"--network", "none", "--userns", "keep-id", "--user", "0"},
+		"auto": {"--network", "none", "--userns", "auto"},
 	} {
 		args := append([]string{"run", "--rm", "--cap-add", "NET_RAW", "--label", "weave.cidr=net:default"}, mode...)
 		out := good(t, podman(two, append(args, lab.ImageName, "sh", "-c", "ping -c1 -W5 "+addr+"; nslookup web.weave.local")...))
@@ -160,6 +161,18 @@ func TestRootlessPodman(t *testing.T) {
 			t.Errorf("%s:\n%s", name, out)
 		}
 	}
+	good(t, podman(two, "pod", "create", "--name", "pod", "--network", "none", "--infra-image", lab.ImageName, "--infra-command", "sleep 1000000"))
+	for _, name := range []string{"first", "second"} {
+		good(t, podman(two, "run", "-d", "--pod", "pod", "--name", name, "--cap-add", "NET_RAW", "--label", "weave=true", lab.ImageName))
+	}
+	if got := good(t, two.WeaveAsUser("ps")); strings.Contains(got, "\n") || !strings.Contains(got, "/") {
+		t.Errorf("a pod of two is attached as\n%s", got)
+	}
+	good(t, podman(two, "rm", "-f", "-t", "0", "first"))
+	if out := good(t, podman(two, "exec", "second", "ping", "-c1", "-W5", addr)); !strings.Contains(out, "1 packets received") {
+		t.Errorf("the second of a pod lost its network with the first:\n%s", out)
+	}
+	good(t, podman(two, "pod", "rm", "-f", "-t", "0", "pod"))
 	good(t, podman(one, "restart", "-t", "0", "web"))
 	if got := good(t, one.WeaveAsUser("ps")); got != had {
 		t.Errorf("a restart made %q of %q", got, had)

@@ -66,7 +66,7 @@ func shows(t *testing.T, h *lab.Host, limit time.Duration, words ...string) {
 // held is a TCP connection that must live through what a test does.
 type held struct{ net.Conn }
 
-func hold(t *testing.T, from *lab.Container, to *lab.Container, addr string) held {
+func hold(t *testing.T, from, to *lab.NS, addr string) held {
 	t.Helper()
 	echo, err := to.EchoTCP(addr)
 	must(t, err)
@@ -167,7 +167,7 @@ func TestRelayDies(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			l, c := joined(t, lab.Config{}, 4, [][2]int{{1, 2}, {1, 3}, {2, 4}, {3, 4}}, "--no-restart")
 			pings(t, c[0], "10.2.1.4", settle)
-			tcp := hold(t, c[0], c[3], "10.2.1.4:7")
+			tcp := hold(t, c[0].NS, c[3].NS, "10.2.1.4:7")
 			tcp.asks(t, soon)
 			shows(t, l.Hosts[0], soon, "(host4)", "relayed via")
 			relay := l.Hosts[1]
@@ -207,7 +207,7 @@ func TestUDPBlocked(t *testing.T) {
 	done, err := lab.Transfer(p.c1.NS, p.c2.NS, "10.2.1.2:5001", 8<<20, time.Minute)
 	must(t, err)
 	t.Logf("transfer inside TCP: %.2f Gb/s", done.Gbps())
-	tcp := hold(t, p.c1, p.c2, "10.2.1.2:7")
+	tcp := hold(t, p.c1.NS, p.c2.NS, "10.2.1.2:7")
 	tcp.asks(t, soon)
 	must(t, l.Hosts[0].BlockUDP(false))
 	shows(t, l.Hosts[1], settle, "(host1)", "direct 10.99.0.1:6783")
@@ -246,7 +246,7 @@ func TestTwoNATs(t *testing.T) {
 	p := joinPair(t, l)
 	shows(t, h[0], settle, "no connection", "(host2)", "direct 10.99.0.2:40002")
 	shows(t, h[1], settle, "no connection", "(host1)", "direct 10.99.0.1:40001")
-	tcp := hold(t, p.c1, p.c2, "10.2.1.2:7")
+	tcp := hold(t, p.c1.NS, p.c2.NS, "10.2.1.2:7")
 	tcp.asks(t, soon)
 	must(t, l.BlockUDPBetween(h[0], h[1]))
 	shows(t, h[0], settle, "(host2)", "relayed via", "(host3)")
@@ -265,7 +265,7 @@ func TestAddressChanges(t *testing.T) {
 	launch(t, l.Hosts[1], l.Hosts[0].IP)
 	waitMesh(t, l.Hosts...)
 	p := joinPair(t, l)
-	tcp := hold(t, p.c1, p.c2, "10.2.1.2:7")
+	tcp := hold(t, p.c1.NS, p.c2.NS, "10.2.1.2:7")
 	tcp.asks(t, soon)
 	must(t, p.Hosts[1].Readdress("10.99.0.77"))
 	t.Logf("host2 is found at its new address after %v", pings(t, p.c1, "10.2.1.2", settle).Round(time.Millisecond))

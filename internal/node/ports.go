@@ -17,7 +17,7 @@ const (
 // containerLimits are those of a port that is one container's: more than one that
 // has a bridge of its own within needs, and little enough that a hundred that
 // ask for it leave the lanes and the other containers alive.
-var containerLimits = stack.PortLimits{MACs: 512, Broadcasts: 2000, Multicasts: 20000}
+var containerLimits = stack.PortLimits{MACs: 512, Broadcasts: 2000, Multicasts: 10000}
 
 // localPort is a port of the switch on this host: the bridge's TAP, a
 // container's, or the host's own stack. It is immutable.

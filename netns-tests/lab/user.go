@@ -187,9 +187,19 @@ type Box struct {
 	proc *exec.Cmd
 }
 
+// within are the words before a command that is to run in a box, as its root.
+func (b *Box) within() []string {
+	return []string{"nsenter", "-t", strconv.Itoa(b.PID), "-U", "--preserve-credentials", "-n", "--"}
+}
+
 // NewBox makes one.
-func (u *User) NewBox() (*Box, error) {
-	b := &Box{User: u, proc: u.command(context.Background(), "unshare", "-Urn", "sleep", "infinity")}
+func (u *User) NewBox() (*Box, error) { return u.newBox(nil) }
+
+// Nest makes a box in a box, as a container's own containers are.
+func (b *Box) Nest() (*Box, error) { return b.User.newBox(b.within()) }
+
+func (u *User) newBox(within []string) (*Box, error) {
+	b := &Box{User: u, proc: u.command(context.Background(), append(within, "unshare", "-Urn", "sleep", "infinity")...)}
 	if err := u.Host.Start(b.proc); err != nil {
 		return nil, fmt.Errorf("unshare: %w", err)
 	}
@@ -222,7 +232,7 @@ func openNS(pid int) (*NS, error) {
 
 // RunInside runs a command in the box, as its root.
 func (b *Box) RunInside(args ...string) Result {
-	return b.User.Run(append([]string{"nsenter", "-t", strconv.Itoa(b.PID), "-U", "--preserve-credentials", "-n", "--"}, args...)...)
+	return b.User.Run(append(b.within(), args...)...)
 }
 
 // Close ends the box; a second time it does nothing.
