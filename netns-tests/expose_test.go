@@ -195,6 +195,31 @@ func TestRootlessEgress(t *testing.T) {
 	must(t, err)
 	defer udp.Close()
 	eventually(t, soon, func() error { return a.AskUDP(l.Hosts[1].IP+":7000", []byte("a datagram"), time.Second) })
+	six, err := l.Hosts[1].EchoTCP("[fd99::2]:7000")
+	must(t, err)
+	defer six.Close()
+	must(t, a.AskTCP("[fd99::2]:7000", []byte("from within"), soon))
+	groups := "0 2147483647" // who may ping
+	if lab.Ordinary() {
+		groups = "0 0"
+	}
+	must(t, l.Hosts[0].Sysctl("net/ipv4/ping_group_range", groups))
+	for _, to := range []string{l.Hosts[1].IP, "fd99::2"} {
+		if _, err := a.Ping(to, 56, soon); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := a.AskTCP("[fd99::1]:6793", []byte("x"), soon); err == nil {
+		t.Error("a container reaches the daemon by IPv6")
+	}
+	loopback, err := l.Hosts[0].EchoTCP("[::1]:7001")
+	must(t, err)
+	defer loopback.Close()
+	for _, to := range []string{"[::1]:7001", "[::ffff:127.0.0.1]:7001"} {
+		if err := a.AskTCP(to, []byte("x"), time.Second); err == nil {
+			t.Errorf("a container reaches %s of the host", to)
+		}
+	}
 	if err := a.AskTCP(one.Address(), []byte("x"), soon); err == nil {
 		t.Error("a container reaches the daemon")
 	}

@@ -197,9 +197,10 @@ func (n *node) openUserHost() error {
 	if n.cfg.Names.Domain != "" || n.cfg.Egress {
 		wired.service = n.presence.service
 	}
-	if wired.egress = n.cfg.Egress; !wired.egress {
+	if !n.cfg.Egress {
 		return nil
 	}
+	wired.egress = []netip.Addr{n.presence.service, n.presence.LinkLocal()}
 	return n.presence.EnableEgress(overlay.EgressConfig{
 		Owner: wired.owner, DeniedPorts: []uint16{uint16(n.cfg.Port)},
 		Allow: func(_, _ string, to netip.AddrPort) bool { // what is on the overlay is not to be looked for elsewhere

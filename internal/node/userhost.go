@@ -33,8 +33,8 @@ type userHost struct {
 	dp      *dataplane
 	program string // ours
 	mtu     int
-	service netip.Addr // containers get a route to it
-	egress  bool       // and without another way out, their default route
+	service netip.Addr   // containers get a route to it
+	egress  []netip.Addr // gateways of containers without another way out
 	log     *slog.Logger
 
 	mu   sync.Mutex // one change at a time; guards taps
@@ -55,7 +55,7 @@ type insideRequest struct {
 	Attachment runtime.Attachment
 	MakeTap    bool
 	Service    netip.Addr
-	Egress     bool
+	Gateways   []netip.Addr
 }
 
 type insideReply struct {
@@ -128,7 +128,7 @@ func (h *userHost) attach(ctx context.Context, a runtime.Attachment) ([]string, 
 		a.MTU = h.mtu
 	}
 	if tap := h.taps[a.Target.ID]; tap != nil {
-		warnings, _, err := h.inside(ctx, tap.watch.PID(), insideRequest{Attachment: a, Service: h.service, Egress: h.egress})
+		warnings, _, err := h.inside(ctx, tap.watch.PID(), insideRequest{Attachment: a, Service: h.service, Gateways: h.egress})
 		if err == nil {
 			tap.at = a
 		}
@@ -146,7 +146,7 @@ func (h *userHost) attach(ctx context.Context, a runtime.Attachment) ([]string, 
 	if err != nil {
 		return nil, err
 	}
-	warnings, file, err := h.inside(ctx, pid, insideRequest{Attachment: a, MakeTap: true, Service: h.service, Egress: h.egress})
+	warnings, file, err := h.inside(ctx, pid, insideRequest{Attachment: a, MakeTap: true, Service: h.service, Gateways: h.egress})
 	if err != nil {
 		watch.Close()
 		return nil, err
@@ -350,7 +350,7 @@ func Inside() error {
 			}
 		}
 		req.Attachment.Service = req.Service
-		warnings, err := netlink.Inside(context.Background(), req.Attachment, req.Egress && req.Service.IsValid(), nil)
+		warnings, err := netlink.Inside(context.Background(), req.Attachment, req.Gateways, nil)
 		if err != nil {
 			return nil, -1, err
 		}

@@ -2,10 +2,12 @@ package netlink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 
 	vnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -15,9 +17,9 @@ import (
 
 // Inside makes the namespace that this process is in have what a says, on an interface that is there already and leads
 // somewhere else than to a bridge: a TAP. Addresses that a does not name go. Without any the interface is left as it is
-// and only what would outlive it is removed. gateway has a namespace without a default route get one through a's service
-// address.
-func Inside(ctx context.Context, a runtime.Attachment, gateway bool, log *slog.Logger) ([]string, error) {
+// and only what would outlive it is removed. A namespace without a default route in the family of a gateway gets one through
+// that, if it has an address of the family.
+func Inside(ctx context.Context, a runtime.Attachment, gateways []netip.Addr, log *slog.Logger) ([]string, error) {
 	h, err := Open(Config{MTU: a.MTU}, log)
 	if err != nil {
 		return nil, err
@@ -40,8 +42,11 @@ func Inside(ctx context.Context, a runtime.Attachment, gateway bool, log *slog.L
 	warnings, err := h.perform(ctx, runtime.Plan(a, "", seen), h.space, h.tolerance(a))
 	if err == nil && len(a.Addresses) > 0 {
 		fitSuperFrames(h.space, runtime.Inner, a.MTU)
-		if gateway {
-			err = h.space.defaultRoute(a.Service)
+		for _, g := range gateways {
+			ours := func(p netip.Prefix) bool { return p.Addr().Is4() == g.Is4() }
+			if slices.ContainsFunc(a.Addresses, ours) {
+				err = errors.Join(err, h.space.defaultRoute(g))
+			}
 		}
 	}
 	return warnings, err
@@ -54,8 +59,12 @@ func (s *space) defaultRoute(gateway netip.Addr) error {
 		return err
 	}
 	all := &vnl.Route{Dst: &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}, Table: unix.RT_TABLE_MAIN}
+	family := vnl.FAMILY_V4
+	if gateway.Is6() {
+		all.Dst, family = &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}, vnl.FAMILY_V6
+	}
 	have, err := retry(func() ([]vnl.Route, error) {
-		return s.RouteListFiltered(vnl.FAMILY_V4, all, vnl.RT_FILTER_DST|vnl.RT_FILTER_TABLE)
+		return s.RouteListFiltered(family, all, vnl.RT_FILTER_DST|vnl.RT_FILTER_TABLE)
 	})
 	if err != nil || len(have) > 0 {
 		return err

@@ -36,7 +36,7 @@ func (s *addressSet) onLink(a netip.Addr) bool {
 
 // neighbour reports whether a may be on the Ethernet itself, rather than behind a gateway.
 func (s *addressSet) neighbour(a netip.Addr) bool {
-	return s.onLink(a) || (s.service.IsValid() && s.service.Is4() == a.Is4())
+	return s.onLink(a) || s.service.IsValid()
 }
 
 // with returns the set with other prefixes.
@@ -51,6 +51,9 @@ func (s *addressSet) with(prefixes []netip.Prefix) *addressSet {
 
 // Addresses lists the addresses with the lengths of their subnets' prefixes, in the order in which they were added.
 func (h *Host) Addresses() []netip.Prefix { return slices.Clone(h.addrs.Load().prefixes) }
+
+// LinkLocal is the address that the MAC implies, on which IPv6 neighbours find the Host.
+func (h *Host) LinkLocal() netip.Addr { return h.addrs.Load().linkLocal }
 
 // AddAddress gives the Host an address in a subnet, for example 10.32.0.1/12, and announces it on the overlay. Adding one that is
 // there does nothing; with another length of the prefix it is replaced.
@@ -97,7 +100,7 @@ func (h *Host) addToStack(p netip.Prefix) error {
 }
 
 // AddService gives the Host an address at which it serves neighbours of every subnet, without being in any of them: who has a
-// route to it is answered on the Ethernet itself. There is one; it stays until the Host ends.
+// route to it, or to the link-local address, is answered on the Ethernet itself. There is one; it stays until the Host ends.
 func (h *Host) AddService(a netip.Addr) error {
 	if err := h.AddAddress(netip.PrefixFrom(a, a.BitLen())); err != nil {
 		return err
@@ -173,8 +176,9 @@ func (h *Host) setRoutes() {
 		}
 		table = append(table, tcpip.Route{Destination: subnet(all), Gateway: toAddress(g), NIC: nicID})
 	}
-	if s := set.service; s.IsValid() { // last: gateways know better
-		table = append(table, tcpip.Route{Destination: subnet(netip.PrefixFrom(s, 0)), NIC: nicID})
+	if set.service.IsValid() { // last: gateways know better
+		table = append(table, tcpip.Route{Destination: header.IPv4EmptySubnet, NIC: nicID},
+			tcpip.Route{Destination: header.IPv6EmptySubnet, NIC: nicID})
 	}
 	h.stack.SetRouteTable(table)
 }
