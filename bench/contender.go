@@ -26,6 +26,7 @@ type entry struct {
 	peer        bool     // encrypts in user space, as weave does
 	join        func(*contender) error
 	joinAlone   func(*contender) error // both containers on one host; nil: not measured
+	joinUser    func(*contender) error // into a user's container on one host, from the host or another one
 }
 
 const debian = "as root: apt-get install --no-install-recommends "
@@ -40,6 +41,13 @@ func entries(also map[string]string) []entry {
 		{name: "tinc", title: "tinc (switch)", needs: []string{"tincd"}, hint: debian + "tinc", peer: true, join: tinc},
 		{name: "fastd", title: "fastd (tap)", needs: []string{"fastd"}, hint: debian + "fastd", peer: true, join: fastd},
 		weaveEntry("weave", ""),
+		{name: "weave-user", title: "weave without root", join: weaveUser, joinAlone: weaveUserAlone, joinUser: weaveUserAlone},
+		{name: "weave-publish", title: "weave, published port", joinUser: weavePublished},
+		{
+			name: "slirp4netns", title: "slirp4netns, published port", needs: []string{"slirp4netns"}, hint: debian + "slirp4netns",
+			joinUser: slirp,
+		},
+		{name: "pasta", title: "pasta, published port", needs: []string{"pasta"}, hint: debian + "passt", joinUser: pasta},
 	}
 	for _, label := range slices.Sorted(maps.Keys(also)) {
 		all = append(all, weaveEntry(label, also[label]))
@@ -88,6 +96,7 @@ type contender struct {
 	mtu      int         // of the underlay
 	from, to *lab.NS     // the containers
 	addr     string      // of `to`, as seen by `from`
+	dev      string      // by which; "" where a container is not at that end
 	pids     []int       // its daemons
 	procs    []*exec.Cmd // beside the lab's own
 	failed   map[string]int
@@ -95,7 +104,7 @@ type contender struct {
 }
 
 func newContender(e entry, u underlay, programs string, m *meter) (*contender, error) {
-	c := &contender{entry: e, programs: programs, mtu: u.mtu, failed: map[string]int{}, figures: map[string][]float64{}}
+	c := &contender{entry: e, programs: programs, mtu: u.mtu, dev: "ethwe", failed: map[string]int{}, figures: map[string][]float64{}}
 	var err error
 	if c.lab, err = u.build(); err == nil && u.delay > 0 {
 		err = startRelay(c, u, m)
@@ -111,8 +120,11 @@ func (c *contender) reaches() error {
 // reachesInFull asks the same with the largest packet that the containers'
 // MTU allows. A path that is still being measured may take a few tries.
 func (c *contender) reachesInFull() error {
+	if c.dev == "" {
+		return nil
+	}
 	mtu := 0
-	err := c.from.WithLink("ethwe", func(_ *netlink.Handle, l netlink.Link) error { mtu = l.Attrs().MTU; return nil })
+	err := c.from.WithLink(c.dev, func(_ *netlink.Handle, l netlink.Link) error { mtu = l.Attrs().MTU; return nil })
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ type underlay struct {
 	loss  float64       // per cent of the frames, each way
 	delay time.Duration // each way
 	alone bool          // no underlay at all: both containers are on one host
+	user  bool          // alone, into a container of an ordinary user's
 	works string        // what is measured unless the user says otherwise
 
 	special func(*plan) (figures, error) // measures something else altogether
@@ -39,6 +40,7 @@ func underlays() []underlay {
 		{name: "N1500-loss1", mtu: 1500, plain: true, loss: 1, works: lossy, about: "N1500 through a bridge that drops 1 % of the frames each way"},
 		{name: "N1500-20ms", mtu: 1500, plain: true, delay: 10 * time.Millisecond, works: lossy, about: "N1500 through a relay that holds each frame for 10 ms: 20 ms more per round trip"},
 		{name: "one-host", mtu: 1500, alone: true, works: everything, about: "both containers on one host"},
+		{name: "one-user", mtu: 1500, user: true, works: "tcp1,tcp4,reverse", about: "a user's container, from another one or from the host"},
 		{name: "idlepeers", about: "memory of a daemon with 2, 12 and 32 connected peers", special: idlePeers, takes: idlePeersTime},
 	}
 }
@@ -47,7 +49,10 @@ func (u underlay) key() string { return u.name }
 
 // join is how a contender joins two containers here, nil if it cannot.
 func (u underlay) join(e entry) func(*contender) error {
-	if u.alone {
+	switch {
+	case u.user:
+		return e.joinUser
+	case u.alone:
 		return e.joinAlone
 	}
 	return e.join
@@ -56,7 +61,7 @@ func (u underlay) join(e entry) func(*contender) error {
 // build makes the hosts and what lies between them.
 func (u underlay) build() (*lab.Lab, error) {
 	cfg := lab.Config{Hosts: 2, MTU: u.mtu, Plain: u.plain, Direct: u.loss == 0 && u.delay == 0}
-	if u.alone {
+	if u.alone || u.user {
 		cfg.Hosts, cfg.Direct = 1, false
 	}
 	l, err := lab.New(cfg)

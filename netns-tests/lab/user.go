@@ -83,8 +83,8 @@ func (u *User) become() error {
 	return nil
 }
 
-// command is a command of the user's, to be started in the host's namespaces.
-func (u *User) command(ctx context.Context, args ...string) *exec.Cmd {
+// Command is a command of the user's, to be started in the host's namespaces (NS.Start).
+func (u *User) Command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	if u.self != nil {
 		in := []string{"-t", strconv.Itoa(u.self.Process.Pid), "-U", "--preserve-credentials", "--"}
@@ -148,7 +148,7 @@ func (u *User) Env() []string {
 func (u *User) Run(args ...string) Result {
 	ctx, cancel := context.WithTimeout(context.Background(), commandLimit)
 	defer cancel()
-	cmd := u.command(ctx, args...)
+	cmd := u.Command(ctx, args...)
 	return finish(ctx, cmd, func() error { return u.Host.Start(cmd) }, "", append([]string{filepath.Base(args[0])}, args[1:]...))
 }
 
@@ -199,7 +199,7 @@ func (u *User) NewBox() (*Box, error) { return u.newBox(nil) }
 func (b *Box) Nest() (*Box, error) { return b.User.newBox(b.within()) }
 
 func (u *User) newBox(within []string) (*Box, error) {
-	b := &Box{User: u, proc: u.command(context.Background(), append(within, "unshare", "-Urn", "sleep", "infinity")...)}
+	b := &Box{User: u, proc: u.Command(context.Background(), append(within, "unshare", "-Urn", "sleep", "infinity")...)}
 	if err := u.Host.Start(b.proc); err != nil {
 		return nil, fmt.Errorf("unshare: %w", err)
 	}
