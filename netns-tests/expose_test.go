@@ -131,6 +131,40 @@ func TestExposeMasquerades(t *testing.T) {
 	}
 }
 
+// Programs of a host with a bridge ask in the same words.
+func TestHostPrograms(t *testing.T) {
+	l := newLab(t, lab.Config{Hosts: 2})
+	one, two := l.Hosts[0], l.Hosts[1]
+	launch(t, one)
+	launch(t, two, one.IP)
+	waitMesh(t, one, two)
+	c, addr := attached(t, two, "--name", "far")
+	six := v6Of(t, c, addr)
+	for _, verb := range [][]string{{"ping", "far"}, {"dial", "far", "80"}, {"nc", "far", "80"}} {
+		refused(t, one, 1, "'weave expose' first", verb...)
+	}
+	run(t, one, "expose")
+	echo, err := c.EchoTCP(addr + ":80")
+	must(t, err)
+	defer echo.Close()
+	eventually(t, settle, func() error {
+		if got := one.Weave("ping", "-c", "1", "far"); !strings.HasPrefix(got.Stdout, addr+" ") {
+			return fmt.Errorf("%v", got)
+		}
+		return nil
+	})
+	if got := run(t, one, "ping", "-c", "1", six); !strings.HasPrefix(got, six+" ") {
+		t.Errorf("ping printed %q", got)
+	}
+	if got := run(t, one, "dial", "far", "80"); !strings.HasPrefix(got, addr+":80 ") {
+		t.Errorf("dial printed %q", got)
+	}
+	refused(t, one, 1, "refused", "dial", "far", "81")
+	refused(t, one, 1, "no container is called", "ping", "nobody")
+	refused(t, one, 1, "without a proxy", "proxy")
+	refused(t, one, 1, "Usage", "dial", "far")
+}
+
 // The same verbs without root, and ports that lead from the host to containers and back.
 func TestRootlessExpose(t *testing.T) {
 	l := newLab(t, lab.Config{Hosts: 2})
@@ -231,6 +265,9 @@ func TestRootlessEgress(t *testing.T) {
 	}
 	if got := userRun(t, one.Run("sh", "-c", "printf hello | "+one.Bin()+" nc "+addr+" 80")); got != "hello" {
 		t.Errorf("nc printed %q", got)
+	}
+	if got := userRun(t, one.Weave("dial", addr, "80")); !strings.HasPrefix(got, addr+":80 ") {
+		t.Errorf("dial printed %q", got)
 	}
 	if r := one.Weave("nc", addr, "81"); r.RC != 1 || !strings.Contains(r.Stderr, "refused") {
 		t.Error(r)

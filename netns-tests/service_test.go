@@ -239,6 +239,68 @@ func TestServiceImport(t *testing.T) {
 	})
 }
 
+// The same without root: the daemon carries the connections.
+//
+//	outside (host2) ── host1, one ── a, b
+func TestRootlessService(t *testing.T) {
+	l := newLab(t, lab.Config{Hosts: 2})
+	h, outside := l.Hosts[0], l.Hosts[1]
+	one := user(t, h)
+	a, addrA := box(t, one)
+	b, addrB := box(t, one)
+	if r := one.Weave("service", "export", "8080", addrA+":80"); r.RC != 1 || !strings.Contains(r.Stderr, "'weave expose' first") {
+		t.Error(r)
+	}
+	gateway := strings.TrimSpace(userRun(t, one.Weave("expose")))
+	first := greets(t, a.NS, ":80", "one.")
+	greets(t, b.NS, ":80", "two.")
+	userRun(t, one.Weave("service", "export", "8080", addrA+":80", addrB+":80"))
+	at := h.IP + ":8080"
+	greeted(t, outside.NS, at, "one.", "two.")
+	_, open, err := greeting(outside.NS, at)
+	must(t, err)
+	defer open.Close()
+	held{open}.asks(t, soon)
+	first.Close()
+	greeted(t, outside.NS, at, "two.")
+	eventually(t, settle, func() error {
+		if got := userRun(t, one.Weave("service", "list")); !strings.Contains(got, addrA+":80 down") || !strings.Contains(got, addrB+":80 up") {
+			return fmt.Errorf("list prints\n%s", got)
+		}
+		return nil
+	})
+	greets(t, a.NS, ":80", "one.")
+	userRun(t, one.Weave("service", "bind", "8080", addrA+":80"))
+	greeted(t, outside.NS, at, "one.")
+	held{open}.asks(t, soon) // bound elsewhere, what is connected goes on
+	greets(t, outside.NS, ":5432", "out.")
+	userRun(t, one.Weave("service", "import", "db", outside.IP+":5432"))
+	greeted(t, a.NS, gateway+":5432", "out.")
+	if got := strings.TrimSpace(userRun(t, one.Weave("dns-lookup", "db"))); got != gateway {
+		t.Errorf("db is %q", got)
+	}
+	echo, err := a.EchoUDP(addrA + ":53")
+	must(t, err)
+	defer echo.Close()
+	userRun(t, one.Weave("service", "export", "127.0.0.1:5353/udp", addrA+":53"))
+	must(t, h.AskUDP("127.0.0.1:5353", []byte("question"), soon))
+	if r := one.Weave("service", "export", "80", addrA+":80"); r.RC != 1 || !strings.Contains(r.Stderr, "denied") {
+		t.Errorf("a privileged port: %v", r)
+	}
+	userRun(t, one.Weave("stop"))
+	userRun(t, one.Launch())
+	greeted(t, outside.NS, at, "one.")
+	greeted(t, a.NS, gateway+":5432", "out.")
+	userRun(t, one.Weave("service", "remove", "8080", "db"))
+	eventually(t, soon, func() error {
+		if _, c, err := greeting(outside.NS, at); err == nil {
+			c.Close()
+			return fmt.Errorf("a removed service answers")
+		}
+		return nil
+	})
+}
+
 // What cannot be led is said.
 func TestServiceRefusals(t *testing.T) {
 	one := newLab(t, lab.Config{Hosts: 1}).Hosts[0]

@@ -74,19 +74,36 @@ func (inv *invocation) ping(c *cli.Context) error {
 	return nil
 }
 
-// nc joins standard input and output to a TCP port on the network.
-func (inv *invocation) nc(c *cli.Context) error {
+// dial tries to connect to a TCP port on the network, and says how long that took.
+func (inv *invocation) dial(c *cli.Context) error {
+	began := time.Now()
+	s, err := inv.stream(c)
+	if err != nil {
+		return err
+	}
+	took := time.Since(began)
+	return inv.print(fmt.Sprintf("%s %.3f ms\n", s.To, float64(took)/float64(time.Millisecond)), s.Close())
+}
+
+// stream connects to the host and port that the command names.
+func (inv *invocation) stream(c *cli.Context) (*api.Stream, error) {
 	if c.NArg() != 2 {
-		return &usageError{}
+		return nil, &usageError{}
 	}
 	port, err := strconv.ParseUint(c.Args().Get(1), 10, 16)
 	if err != nil || port == 0 {
-		return &usageError{}
+		return nil, &usageError{}
 	}
 	s, err := api.Dial(c.Context, filepath.Join(inv.dirs.run, api.SocketName), c.Args().First(), uint16(port))
 	if refused, ok := err.(*api.StatusError); ok {
-		return &exitError{codeFailed, strings.TrimSpace(refused.Text)}
+		return nil, &exitError{codeFailed, strings.TrimSpace(refused.Text)}
 	}
+	return s, err
+}
+
+// nc joins standard input and output to a TCP port on the network.
+func (inv *invocation) nc(c *cli.Context) error {
+	s, err := inv.stream(c)
 	if err != nil {
 		return err
 	}

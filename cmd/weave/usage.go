@@ -53,7 +53,7 @@ weave service       export <exported> <host>:<port> ...
 
 weave proxy         [<ip>:<port>] | --off
       ping          [-c <count>] <name> | <ip>
-      nc            <name> | <ip>  <port>
+      nc | dial     <name> | <ip>  <port>
 
 weave dns-add       [<ip_address> ...] <target> [-h <fqdn>] [--service <service> ...]
                     <ip_address> ... -h <fqdn> [--service <service> ...]

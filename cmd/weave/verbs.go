@@ -39,6 +39,7 @@ func (inv *invocation) verbs() []*cli.Command {
 		{Name: "proxy", Flags: []cli.Flag{&cli.BoolFlag{Name: "off"}}, Action: inv.proxyVerb},
 		{Name: "ping", Flags: []cli.Flag{&cli.IntFlag{Name: "c", Value: 4}}, Action: inv.ping},
 		{Name: "nc", Action: inv.nc},
+		{Name: "dial", Action: inv.dial},
 		{Name: "env", Flags: []cli.Flag{&cli.BoolFlag{Name: "restore"}}, Action: inv.env},
 		{Name: "config", Action: inv.config},
 		{Name: "setup-podman", Flags: []cli.Flag{

@@ -21,7 +21,7 @@ type Exposer interface {
 	HostPrograms
 }
 
-// HostPrograms serve programs of a host that is on the network only by its daemon.
+// HostPrograms serve programs of the host that want something on the network.
 type HostPrograms interface {
 	// HostProxy has them connect by SOCKS5 and HTTP at an address, ip:port; "" ends that.
 	HostProxy(ctx context.Context, at string) (string, error)

@@ -17,6 +17,9 @@ import (
 // upgradeStream is what a client asks to make of its connection (RFC 9110, section 7.8).
 const upgradeStream = "weave-stream"
 
+// headerAddress says whom a stream leads to, IP:PORT.
+const headerAddress = "Weave-Address"
+
 func (s *Server) addHostRoutes(mux *http.ServeMux, b HostPrograms) {
 	mux.HandleFunc("POST /hostproxy", func(w http.ResponseWriter, r *http.Request) {
 		at := r.Form.Get("at")
@@ -55,6 +58,7 @@ func dialled(w http.ResponseWriter, r *http.Request, b HostPrograms) {
 		return
 	}
 	defer far.Close()
+	w.Header().Set(headerAddress, far.RemoteAddr().String())
 	w.Header().Set("Connection", "Upgrade")
 	w.Header().Set("Upgrade", upgradeStream)
 	w.WriteHeader(http.StatusSwitchingProtocols)
@@ -91,6 +95,7 @@ func (c *Client) Ping(ctx context.Context, host string) (string, error) {
 // Stream is a connection to a port of a host on the network. Reads may come from a buffer.
 type Stream struct {
 	*net.UnixConn
+	To       string // the address that it leads to, IP:PORT
 	buffered *bufio.Reader
 }
 
@@ -124,5 +129,6 @@ func Dial(ctx context.Context, path, host string, port uint16) (*Stream, error) 
 		conn.Close()
 		return nil, err
 	}
+	s.To = resp.Header.Get(headerAddress)
 	return s, nil
 }

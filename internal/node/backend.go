@@ -12,15 +12,12 @@ import (
 
 // backends are what the API works with.
 func (n *node) backends() api.Backends {
-	b := api.Backends{Reporter: n, Peers: n, Attacher: n, Lifecycle: n, Secrets: n.secrets, Hooks: n, Exposer: n, Metrics: n.metricsHandler()}
+	b := api.Backends{Reporter: n, Peers: n, Attacher: n, Lifecycle: n, Secrets: n.secrets, Hooks: n, Exposer: n, Services: n.services, Metrics: n.metricsHandler()}
 	if n.ipam != nil {
 		b.Holders, b.Space = n.ipam, n.ipam
 	}
 	if n.names != nil {
 		b.Names = n
-	}
-	if n.services != nil {
-		b.Services = n.services
 	}
 	if n.proxy != nil {
 		b.Proxies = n

@@ -4,12 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"weave/dns"
 	"weave/internal/api"
@@ -49,7 +47,7 @@ func (n *node) Expose(ctx context.Context, req api.ExposeRequest) (api.AttachRep
 		return api.AttachReply{}, err
 	}
 	if n.bridge != nil && len(req.Publish) > 0 {
-		return api.AttachReply{}, api.BadRequest("--publish and --import are for hosts without root: here the host is on the network itself, and nftables or a proxy of your choice leads ports")
+		return api.AttachReply{}, api.BadRequest("--publish and --import are for hosts without root: here 'weave service export' and 'weave service import' lead ports")
 	}
 	e := n.exposure
 	e.mu.Lock()
@@ -228,46 +226,7 @@ func (n *node) HostProxy(ctx context.Context, at string) (string, error) {
 }
 
 // errOnNetwork answers what only hosts without a bridge need.
-var errOnNetwork = api.BadRequest("this host has a bridge: 'weave expose' puts it on the network, and its programs reach containers as any other address")
-
-// Ping implements api.Exposer.
-func (n *node) Ping(ctx context.Context, host string) (netip.Addr, time.Duration, error) {
-	if n.presence == nil {
-		return netip.Addr{}, 0, errOnNetwork
-	}
-	addrs, err := n.lookup(ctx, host)
-	if err != nil {
-		return netip.Addr{}, 0, api.BadRequest(err.Error())
-	}
-	p, err := n.presence.NewPinger(addrs[0])
-	if err != nil {
-		return addrs[0], 0, api.BadRequest(err.Error())
-	}
-	defer p.Close()
-	reply, err := p.Echo(ctx, pingSize)
-	return addrs[0], reply.RTT, err
-}
-
-// pingSize is that of ping(8), bytes.
-const pingSize = 56
-
-// Dial implements api.Exposer.
-func (n *node) Dial(ctx context.Context, host string, port uint16) (net.Conn, error) {
-	if n.presence == nil {
-		return nil, errOnNetwork
-	}
-	addrs, err := n.lookup(ctx, host)
-	if err != nil {
-		return nil, api.BadRequest(err.Error())
-	}
-	for _, a := range addrs {
-		var c net.Conn
-		if c, err = n.presence.DialTCP(ctx, netip.AddrPortFrom(a, port)); err == nil {
-			return c, nil
-		}
-	}
-	return nil, api.BadRequest(err.Error())
-}
+var errOnNetwork = api.BadRequest("this host has a bridge: 'weave expose' puts it on the network, and its programs reach containers without a proxy")
 
 // open1 opens one port.
 func (n *node) open1(p api.Publication) (*overlay.Forward, error) {

@@ -56,7 +56,7 @@ type loops struct {
 	proxy       *proxyServer // nil: the Docker API is not proxied
 	presence    *presence    // nil: the bridge is the host's presence
 	exposure    *exposure
-	services    *portServices // nil: there is no bridge
+	services    *portServices
 }
 
 // phase is how far the daemon is.
@@ -174,7 +174,7 @@ func (n *node) openHost() error {
 		return err
 	}
 	n.host = n.bridge
-	n.services = newPortServices(n)
+	n.services = newPortServices(n, n.bridge)
 	if err := n.bridge.EnsureBridge(); err != nil {
 		return err
 	}
@@ -194,6 +194,7 @@ func (n *node) openUserHost() error {
 	if n.presence, err = n.openPresence(); err != nil {
 		return err
 	}
+	n.services = newPortServices(n, newUserPorts(n.presence.Host))
 	if n.cfg.Names.Domain != "" || n.cfg.Egress {
 		wired.service = n.presence.service
 	}
@@ -314,9 +315,9 @@ func (n *node) run(ctx context.Context) error {
 		if n.proxy != nil {
 			g.Go(func() error { return n.proxy.run(ctx) })
 		}
+		g.Go(func() error { return n.services.run(ctx) })
 		if n.bridge != nil {
 			g.Go(func() error { return n.watchRules(ctx) })
-			g.Go(func() error { return n.services.run(ctx) })
 		}
 		if n.presence != nil {
 			g.Go(func() error { return n.presence.run(ctx) })

@@ -37,6 +37,7 @@ type savedServices struct {
 // addresses to elsewhere. One change, or look at the targets, runs at a time.
 type portServices struct {
 	n     *node
+	lead  portLeader
 	kick  chan struct{} // what is exposed has changed
 	shown atomic.Pointer[[]api.ServiceTarget]
 
@@ -51,16 +52,13 @@ type namedAddress struct {
 	addr netip.Addr
 }
 
-func newPortServices(n *node) *portServices {
-	return &portServices{n: n, kick: make(chan struct{}, 1), health: newHealth(n)}
+func newPortServices(n *node, lead portLeader) *portServices {
+	return &portServices{n: n, lead: lead, kick: make(chan struct{}, 1), health: newHealth(n)}
 }
 
 // recall reads what was there before. It comes before anything is exposed, so
 // that the rules of services stay meanwhile.
 func (s *portServices) recall() error {
-	if s == nil {
-		return nil
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	text, ok, err := s.n.store.Get(keyServices)
@@ -72,7 +70,11 @@ func (s *portServices) recall() error {
 		s.saved = savedServices{}
 		return s.n.store.Delete(keyServices)
 	}
-	return s.n.bridge.Forward(s.saved.Led)
+	if s.n.bridge == nil { // nothing was led while we were away
+		s.saved.Led = nil
+		return nil
+	}
+	return s.lead.Forward(s.saved.Led)
 }
 
 // recallNamed finds the names that are registered, so that those nobody wants any
@@ -98,10 +100,16 @@ func (s *portServices) run(ctx context.Context) error {
 	}
 	tick := time.NewTicker(serviceInterval)
 	defer tick.Stop()
+	said := ""
 	for {
-		if err := s.look(ctx); err != nil && ctx.Err() == nil {
-			s.n.log.Warn("services could not be brought up to date", "err", err)
+		text := ""
+		if err := s.look(ctx); err != nil {
+			text = err.Error()
 		}
+		if text != "" && text != said && ctx.Err() == nil {
+			s.n.log.Warn("services could not be brought up to date", "err", text)
+		}
+		said = text
 		select {
 		case <-ctx.Done():
 			return nil
@@ -111,11 +119,8 @@ func (s *portServices) run(ctx context.Context) error {
 	}
 }
 
-// rouse has the targets looked at soon. It may be called without services.
+// rouse has the targets looked at soon.
 func (s *portServices) rouse() {
-	if s == nil {
-		return
-	}
 	select {
 	case s.kick <- struct{}{}:
 	default:
@@ -170,9 +175,6 @@ func (s *portServices) RemoveService(ctx context.Context, id api.ServiceID) erro
 
 // ListServices implements api.PortServices.
 func (s *portServices) ListServices() []api.ServiceTarget {
-	if s == nil {
-		return nil
-	}
 	if shown := s.shown.Load(); shown != nil {
 		return *shown
 	}
@@ -213,7 +215,7 @@ func (s *portServices) refuse(id api.ServiceID) error {
 		return api.BadRequest("names are switched off (--no-dns): an imported service has one")
 	case id.Name != "":
 		return s.n.checkNames(api.AttachRequest{Names: []string{id.Name}})
-	case id.Addr.IsValid() && id.Addr.IsLoopback():
+	case s.n.bridge != nil && id.Addr.IsValid() && id.Addr.IsLoopback():
 		return api.BadRequest(fmt.Sprintf("%s: the kernel leads no loopback addresses; the host reaches containers by their addresses", id))
 	case id.Name == "" && int(id.Port) == s.n.cfg.Port:
 		return api.BadRequest(fmt.Sprintf("port %d is that of weave itself", id.Port))
@@ -301,7 +303,8 @@ func (s *portServices) settle(ctx context.Context) error {
 	}
 	s.shown.Store(&shown)
 	if !reflect.DeepEqual(led, s.saved.Led) {
-		if err := s.n.bridge.Forward(led); err != nil {
+		if err := s.lead.Forward(led); err != nil {
+			s.saved.Led = nil // whatever of it is led
 			return err
 		}
 		s.saved.Led = led

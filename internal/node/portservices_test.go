@@ -67,15 +67,15 @@ func TestWaysOf(t *testing.T) {
 
 // One failure of a target that answered is an accident, two are not; one success is enough to be back.
 func TestHealth(t *testing.T) {
-	h := newHealth(nil)
-	at := netip.MustParseAddrPort("127.0.0.1:1") // refused at once
-	h.try(t.Context(), []netip.AddrPort{at})
+	h := newHealth(&node{})
+	at := destination{at: netip.MustParseAddrPort("127.0.0.1:1")} // refused at once
+	h.try(t.Context(), []destination{at})
 	if h.stateOf(at) != stateDown {
 		t.Error("never seen, and not down")
 	}
 	h.failed[at] = 0 // it answered
 	for i, want := range []string{stateUp, stateDown, stateDown} {
-		h.try(t.Context(), []netip.AddrPort{at})
+		h.try(t.Context(), []destination{at})
 		if got := h.stateOf(at); got != want {
 			t.Errorf("after %d failures it is %s", i+1, got)
 		}

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -36,7 +37,7 @@ type targetState struct {
 // health is what is known of targets. It belongs to portServices.
 type health struct {
 	n      *node
-	failed map[netip.AddrPort]int // failures in a row; absent: never tried
+	failed map[destination]int // failures in a row; absent: never tried
 	hosts  map[string]hostLookup
 }
 
@@ -46,13 +47,13 @@ type hostLookup struct {
 }
 
 func newHealth(n *node) health {
-	return health{n: n, failed: map[netip.AddrPort]int{}, hosts: map[string]hostLookup{}}
+	return health{n: n, failed: map[destination]int{}, hosts: map[string]hostLookup{}}
 }
 
 // survey looks up the targets of all services, and tries those of TCP at once.
 func (h *health) survey(ctx context.Context, list []api.PortService) [][]targetState {
 	out := make([][]targetState, len(list))
-	var tries []netip.AddrPort
+	tries := map[destination]bool{}
 	for i, s := range list {
 		for _, text := range s.Targets {
 			addrs := h.resolve(ctx, s, text)
@@ -62,18 +63,17 @@ func (h *health) survey(ctx context.Context, list []api.PortService) [][]targetS
 			for _, a := range addrs {
 				t := targetState{text: text, at: a, state: stateUnsure}
 				if s.Proto == "tcp" {
-					tries = append(tries, a)
+					tries[destination{a, s.Name != ""}] = true
 				}
 				out[i] = append(out[i], t)
 			}
 		}
 	}
-	slices.SortFunc(tries, netip.AddrPort.Compare)
-	h.try(ctx, slices.Compact(tries))
+	h.try(ctx, slices.Collect(maps.Keys(tries)))
 	for i, s := range list {
 		for j := range out[i] {
 			if t := &out[i][j]; s.Proto == "tcp" && t.at.IsValid() {
-				t.state = h.stateOf(t.at)
+				t.state = h.stateOf(destination{t.at, s.Name != ""})
 			}
 		}
 	}
@@ -81,13 +81,14 @@ func (h *health) survey(ctx context.Context, list []api.PortService) [][]targetS
 }
 
 // try connects to all of them side by side and notes how that went.
-func (h *health) try(ctx context.Context, targets []netip.AddrPort) {
+func (h *health) try(ctx context.Context, targets []destination) {
 	up := make([]bool, len(targets))
 	var all sync.WaitGroup
-	for i, at := range targets {
+	for i, to := range targets {
 		all.Go(func() {
-			d := net.Dialer{Timeout: tryPatience}
-			c, err := d.DialContext(ctx, "tcp", at.String())
+			patient, cancel := context.WithTimeout(ctx, tryPatience)
+			defer cancel()
+			c, err := h.n.connect(patient, to)
 			if err == nil {
 				err = c.Close()
 			}
@@ -99,22 +100,22 @@ func (h *health) try(ctx context.Context, targets []netip.AddrPort) {
 		return
 	}
 	was := h.failed
-	h.failed = make(map[netip.AddrPort]int, len(targets))
-	for i, at := range targets {
-		n, known := was[at]
+	h.failed = make(map[destination]int, len(targets))
+	for i, to := range targets {
+		n, known := was[to]
 		switch {
 		case up[i]:
-			h.failed[at] = 0
+			h.failed[to] = 0
 		case known:
-			h.failed[at] = n + 1
+			h.failed[to] = n + 1
 		default:
-			h.failed[at] = failuresToDown
+			h.failed[to] = failuresToDown
 		}
 	}
 }
 
-func (h *health) stateOf(at netip.AddrPort) string {
-	if h.failed[at] >= failuresToDown {
+func (h *health) stateOf(to destination) string {
+	if h.failed[to] >= failuresToDown {
 		return stateDown
 	}
 	return stateUp
