@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"weave/runtime"
@@ -134,35 +135,48 @@ func (h *userHost) attach(ctx context.Context, a runtime.Attachment) ([]string, 
 		}
 		return warnings, err
 	}
-	pid, err := pidOf(a.Target)
+	tap, warnings, err := h.makeTap(ctx, a)
 	if err != nil {
 		return nil, err
 	}
-	port, err := h.freePort()
+	return warnings, h.take(tap)
+}
+
+// makeTap has a child make the interface of a namespace. It needs no lock.
+func (h *userHost) makeTap(ctx context.Context, a runtime.Attachment) (*userTap, []string, error) {
+	pid, err := pidOf(a.Target)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	watch, err := rootless.NewWatch(a.Target.ID, pid)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	warnings, file, err := h.inside(ctx, pid, insideRequest{Attachment: a, MakeTap: true, Service: h.service, Gateways: h.egress})
 	if err != nil {
 		watch.Close()
-		return nil, err
+		return nil, nil, err
 	}
-	tap := &userTap{at: a, port: port, watch: watch}
+	tap := &userTap{at: a, watch: watch}
 	if tap.device, err = adopt(file); err != nil {
 		watch.Close()
-		return nil, err
+		return nil, nil, err
 	}
-	h.taps[a.Target.ID] = tap
+	return tap, warnings, nil
+}
+
+// take makes an interface a port of the switch, or closes it. h.mu is held.
+func (h *userHost) take(tap *userTap) (err error) {
+	if tap.port, err = h.freePort(); err != nil {
+		return errors.Join(err, tap.device.Close(), tap.watch.Close())
+	}
+	h.taps[tap.at.Target.ID] = tap
 	var queues []tapQueue
 	for _, q := range tap.device.Queues() {
 		queues = append(queues, q)
 	}
-	h.dp.addLocal(&localPort{port: port, queues: queues})
-	return warnings, nil
+	h.dp.addLocal(&localPort{port: tap.port, queues: queues})
+	return nil
 }
 
 // adopt makes a device of a descriptor that a child sent.
@@ -250,26 +264,45 @@ func (h *userHost) drop(id runtime.Identity) {
 	}
 }
 
-// Reconcile implements wiring: nothing is there when the daemon starts.
+// Reconcile implements wiring. It is called once, when the daemon starts and nothing is there.
 func (h *userHost) Reconcile(ctx context.Context, wanted []runtime.Attachment) (lost []runtime.Attachment, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var errs []error
+	var alive []runtime.Attachment
 	for _, a := range wanted {
 		t, err := netlink.Resolve(a.Target.Path)
 		if errors.Is(err, netlink.ErrNoTarget) || (err == nil && t.ID != a.Target.ID) {
 			lost = append(lost, a)
 			continue
 		}
-		if err == nil {
-			_, err = h.attach(ctx, a)
+		if a.MTU == 0 {
+			a.MTU = h.mtu
 		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("reconcile %s: %w", a.Target, err))
+		alive = append(alive, a)
+	}
+	taps, errs := make([]*userTap, len(alive)), make([]error, len(alive))
+	var children errgroup.Group
+	children.SetLimit(childrenAtOnce)
+	for i, a := range alive {
+		children.Go(func() error {
+			taps[i], _, errs[i] = h.makeTap(ctx, a)
+			return nil
+		})
+	}
+	_ = children.Wait()
+	for i, tap := range taps {
+		if errs[i] == nil {
+			errs[i] = h.take(tap)
+		}
+		if errs[i] != nil {
+			errs[i] = fmt.Errorf("reconcile %s: %w", alive[i].Target, errs[i])
 		}
 	}
 	return lost, errors.Join(errs...)
 }
+
+// childrenAtOnce make interfaces again when the daemon starts.
+const childrenAtOnce = 4
 
 // Interface implements wiring. Nobody but us changes a TAP that is ours to hold.
 func (h *userHost) Interface(t runtime.Target) (runtime.MAC, []netip.Prefix, bool, error) {

@@ -23,6 +23,7 @@ type space struct {
 	file *os.File
 	id   runtime.Identity
 	*vnl.Handle
+	packets int // the socket of send; 0 until it is used first
 }
 
 // openSpace opens the namespace file at path.
@@ -51,6 +52,9 @@ func openSpace(path string) (*space, error) {
 func (s *space) close() {
 	if s.Handle != nil {
 		s.Handle.Close()
+	}
+	if s.packets != 0 {
+		unix.Close(s.packets)
 	}
 	s.file.Close()
 }
@@ -106,19 +110,23 @@ func (s *space) readSysctl(key string) (string, error) {
 	return strings.TrimSpace(string(value)), err
 }
 
-// send sends one Ethernet frame out of an interface of the namespace.
+// send sends one Ethernet frame out of an interface of the namespace. One goroutine may do so at a time. The socket is kept: to
+// close one takes the kernel some 10 ms (packet_release waits for an RCU grace period).
 func (s *space) send(index int, frame []byte) error {
-	return s.run(func() error {
-		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if s.packets == 0 {
+		err := s.run(func() (err error) {
+			s.packets, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+			return err
+		})
 		if err != nil {
+			s.packets = 0
 			return fmt.Errorf("packet socket: %w", err)
 		}
-		defer unix.Close(fd)
-		if err := unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: index}); err != nil {
-			return fmt.Errorf("send: %w", err)
-		}
-		return nil
-	})
+	}
+	if err := unix.Sendto(s.packets, frame, 0, &unix.SockaddrLinklayer{Ifindex: index}); err != nil {
+		return fmt.Errorf("send: %w", err)
+	}
+	return nil
 }
 
 // openNamespace opens path if it is a network namespace. Without O_NONBLOCK a path to a pipe would hang.
