@@ -214,6 +214,9 @@ func TestHotSwap(t *testing.T) {
 //
 //	c1 ── host1, dual-stack
 func TestNamesAsResolversAsk(t *testing.T) {
+	if lab.Ordinary() {
+		t.Skip("/etc/netns is root's")
+	}
 	h := newLab(t, lab.Config{Hosts: 1}).Hosts[0]
 	launch(t, h)
 	c, err := h.NewContainer()

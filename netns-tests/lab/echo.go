@@ -105,6 +105,18 @@ func (n *NS) ask(network, addr string, payload []byte, limit time.Duration) erro
 	return nil
 }
 
+// DialUDP makes a UDP socket inside the namespace that talks with addr.
+func (n *NS) DialUDP(addr string) (conn net.Conn, err error) {
+	failed := n.Do(func() error {
+		conn, err = net.Dial("udp", addr)
+		return nil
+	})
+	if failed != nil {
+		return nil, failed
+	}
+	return conn, err
+}
+
 // Dial opens a TCP connection from the namespace.
 func (n *NS) Dial(addr string, limit time.Duration) (net.Conn, error) {
 	var c net.Conn
