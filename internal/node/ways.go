@@ -108,11 +108,13 @@ func (l *sessionLoop) sweep(p *peerState, now time.Time) {
 		return
 	}
 	p.beaten = now
+	left := make(map[uint32]probe, len(p.probes)) // anew: after a search for the MTU the old one would stay large
 	for seq, b := range p.probes {
-		if now.Sub(b.at) > probeLife {
-			delete(p.probes, seq)
+		if now.Sub(b.at) <= probeLife {
+			left[seq] = b
 		}
 	}
+	p.probes = left
 }
 
 // answered takes the answer to a heartbeat.
