@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	mdns "github.com/miekg/dns"
+
 	"weave/netns-tests/lab"
 )
 
@@ -223,6 +225,48 @@ func TestExposeBesideFirewalld(t *testing.T) {
 			return conn.Close()
 		})
 		t.Logf("through again %v after a reload", time.Since(began).Round(time.Millisecond))
+	}
+}
+
+// Where what is for the host is dropped unless somebody allowed it, as by ufw and firewalld, containers reach its name server
+// all the same, and nothing else of it.
+func TestNamesWhereInputIsClosed(t *testing.T) {
+	l := newLab(t, lab.Config{Hosts: 1})
+	one := l.Hosts[0]
+	for _, rule := range []string{"-P INPUT DROP", "-A INPUT -i lo -j ACCEPT", "-A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"} {
+		system(t, one.NS, append([]string{"iptables"}, strings.Fields(rule)...)...)
+	}
+	nft(t, one, "table inet firewalld { chain filter_INPUT { type filter hook input priority filter + 10; "+
+		"ct state { established, related } accept; iifname \"lo\" accept; reject with icmpx admin-prohibited; }; }")
+	before := system(t, one.NS, "iptables", "-S")
+	launch(t, one)
+	c := named(t, one, "10.2.1.1/24", "--name", "web")
+	resolves(t, c, "web.weave.local.", "10.2.1.1")
+	server := nameServer(t, one)
+	if m, err := query(c.NS, "tcp", server, "web.weave.local.", mdns.TypeA); err != nil || len(addresses(m)) != 1 {
+		t.Errorf("over TCP: %v, %v", m, err)
+	}
+	echo, err := one.EchoTCP(":9999")
+	must(t, err)
+	defer echo.Close()
+	if conn, err := c.Dial(server+":9999", 300*time.Millisecond); err == nil {
+		conn.Close()
+		t.Error("a container reaches another port of the host")
+	}
+	shown := system(t, one.NS, "iptables", "-S", "INPUT")
+	for _, want := range []string{"-p udp -m udp --dport 53 ", "-p tcp -m tcp --dport 53 "} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("iptables does not show %q:\n%s", want, shown)
+		}
+	}
+	system(t, one.NS, "iptables", "-F", "INPUT")
+	eventually(t, soon, func() error {
+		_, err := query(c.NS, "udp", server, "web.weave.local.", mdns.TypeA)
+		return err
+	})
+	run(t, one, "reset")
+	if got := system(t, one.NS, "iptables", "-S"); strings.Contains(got, "weave") {
+		t.Errorf("reset left\n%swhere there was\n%s", got, before)
 	}
 }
 

@@ -26,6 +26,8 @@ const (
 	// chains of ours.
 	Prerouting
 	Output
+	// ForeignInput decides what reaches the host itself, at the head of others' chains, as Foreign does for what passes it.
+	ForeignInput
 )
 
 // Verdict is what a Rule does.
@@ -66,6 +68,8 @@ type PortMatch struct {
 // DockerBridge is the bridge that Docker gives containers by default.
 const DockerBridge = "docker0"
 
+const portDNS = 53
+
 var multicast6 = netip.MustParsePrefix("ff00::/8")
 
 // ExposeRules are the rules for a bridge and the host's addresses on it, in order. They say what Weave Net's iptables
@@ -74,12 +78,19 @@ var multicast6 = netip.MustParsePrefix("ff00::/8")
 //   - Docker's containers do not reach ours by way of the host. Answers to ours do pass.
 //   - What the bridge carries from port to port passes, where the kernel shows it to the packet filter (the sysctl
 //     net.bridge.bridge-nf-call-iptables, which Docker sets).
+//   - Containers reach the host's name server, whatever else of the host is closed to them.
 //   - What comes from an exposed subnet, or goes there, passes the host, and is masqueraded unless that is not wanted.
 func ExposeRules(bridge string, exposed []Exposure) []Rule {
 	rules := []Rule{
 		{Place: Forward, Label: "answers from " + DockerBridge, In: DockerBridge, Out: bridge, Known: true, Verdict: Accept},
 		{Place: Forward, Label: "not from " + DockerBridge, In: DockerBridge, Out: bridge, Verdict: DropIt},
 		{Place: Foreign, Label: "within", In: bridge, Out: bridge, Verdict: Accept},
+	}
+	for _, proto := range []string{"udp", "tcp"} {
+		rules = append(rules, Rule{
+			Place: ForeignInput, Label: "names by " + proto, In: bridge, Destination: serviceRange,
+			Port: PortMatch{Proto: proto, Port: portDNS}, Verdict: Accept,
+		})
 	}
 	for _, subnet := range subnets(exposed, false) {
 		rules = append(
@@ -131,7 +142,7 @@ func (r Rule) Families() (v4, v6 bool) {
 func (r Rule) String() string {
 	var parts []string
 	add := func(format string, a any) { parts = append(parts, fmt.Sprintf(format, a)) }
-	add("%s:", [...]string{"?", "postrouting", "forward", "foreign", "prerouting", "output"}[r.Place])
+	add("%s:", [...]string{"?", "postrouting", "forward", "foreign", "prerouting", "output", "foreign input"}[r.Place])
 	if r.In != "" {
 		add("iifname %q", r.In)
 	}

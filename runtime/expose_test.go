@@ -88,7 +88,7 @@ func TestCheckFilterProperty(t *testing.T) {
 			}
 		}
 		for range rapid.IntRange(0, 3).Draw(t, "others") {
-			c := Chain{Family: rapid.SampledFrom([]Family{IPv4, IPv6, Inet}).Draw(t, "family"), Closed: rapid.Bool().Draw(t, "closed")}
+			c := Chain{Place: rapid.SampledFrom([]Place{Foreign, ForeignInput}).Draw(t, "place"), Family: rapid.SampledFrom([]Family{IPv4, IPv6, Inet}).Draw(t, "family"), Closed: rapid.Bool().Draw(t, "closed")}
 			c.Ours = rapid.OneOf(genLabels(all), rapid.Just(c.labels(all))).Draw(t, "ours")
 			seen.Others = append(seen.Others, c)
 		}
@@ -109,8 +109,14 @@ func TestCheckFilterProperty(t *testing.T) {
 			if (!c.Closed || rules == nil) && len(c.Ours) > 0 {
 				t.Fatal("rules where none belong: ", c)
 			}
-			if c.Closed && rules != nil && !slices.Contains(c.Ours, "within") {
+			if !c.Closed || rules == nil {
+				continue
+			}
+			if c.Place == Foreign && !slices.Contains(c.Ours, "within") {
 				t.Fatal("the bridge's own frames are dropped by ", c)
+			}
+			if c.Place == ForeignInput && c.Family != IPv6 && !slices.Contains(c.Ours, "names by udp") {
+				t.Fatal("questions for names are dropped by ", c)
 			}
 		}
 	})

@@ -21,8 +21,9 @@ func (f Family) Carries(r Rule) bool {
 	return f == Inet || f == IPv4 && v4 || f == IPv6 && v6
 }
 
-// Chain is another's chain that decides what passes the host.
+// Chain is another's chain that decides what passes the host, or reaches it.
 type Chain struct {
+	Place  Place // Foreign or ForeignInput
 	Family Family
 	Closed bool     // what its rules say nothing of is dropped or rejected
 	Ours   []string // labels of our rules in it
@@ -65,10 +66,10 @@ func (c Chain) Wanted(rules []Rule) []Rule {
 	if !c.Closed {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(rules), func(r Rule) bool { return r.Place != Foreign || !c.Family.Carries(r) })
+	return slices.DeleteFunc(slices.Clone(rules), func(r Rule) bool { return r.Place != c.Place || !c.Family.Carries(r) })
 }
 
-func (c Chain) labels(rules []Rule) []string { return labels(c.Wanted(rules), Foreign, c.Family) }
+func (c Chain) labels(rules []Rule) []string { return labels(c.Wanted(rules), c.Place, c.Family) }
 
 func labels(rules []Rule, place Place, f Family) []string {
 	var out []string

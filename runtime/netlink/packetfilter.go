@@ -27,7 +27,7 @@ import (
 //	}
 //
 // A chain that accepts does not keep another from dropping, so that rules that accept also stand at the head of every
-// other chain of the forward hook that drops what its rules do not decide. They are written as iptables would, which
+// other chain of the hooks forward and input that drops what its rules do not decide. They are written as iptables would, which
 // otherwise refuses to touch the table any more. Ours are known by their comment, here and there.
 const rulePatience = 3 // times that rules are looked at and changed while others change them
 
@@ -117,7 +117,7 @@ func (h *Host) changeRules(rules []runtime.Rule) (warnings []string, err error) 
 		c := seen.chains[i]
 		err := h.writeForeign(c, seen.ours[i], seen.Others[i].Wanted(rules))
 		if errors.Is(err, unix.EPERM) { // the table has an owner: no other process may change it
-			warnings = append(warnings, fmt.Sprintf("chain %s of the nftables table %s drops what passes the host, and the table belongs to "+
+			warnings = append(warnings, fmt.Sprintf("chain %s of the nftables table %s drops what passes the host or is for it, and the table belongs to "+
 				"another program, which has to let pass what comes from interface %s or goes there", c.Name, c.Table.Name, h.cfg.Bridge))
 			continue
 		}
@@ -131,7 +131,7 @@ func (h *Host) changeRules(rules []runtime.Rule) (warnings []string, err error) 
 	return warnings, nil
 }
 
-// lookAtRules shows our table, and the chains of others that decide what passes the host.
+// lookAtRules shows our table, and the chains of others that decide what passes the host, or reaches it.
 func (h *Host) lookAtRules(conn *nftables.Conn) (packetFilter, error) {
 	var seen packetFilter
 	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyINet)
@@ -149,8 +149,8 @@ func (h *Host) lookAtRules(conn *nftables.Conn) (packetFilter, error) {
 	for _, c := range all {
 		family, counts := others[c.Table.Family]
 		own := c.Table.Name == h.cfg.Bridge && c.Table.Family == nftables.TableFamilyINet
-		forwards := c.Type == nftables.ChainTypeFilter && c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookForward
-		if !own && (!forwards || !counts) {
+		place := foreignPlace(c)
+		if !own && (place == 0 || !counts) {
 			continue
 		}
 		rules, err := conn.GetRules(c.Table, c)
@@ -167,11 +167,24 @@ func (h *Host) lookAtRules(conn *nftables.Conn) (packetFilter, error) {
 		}
 		watched[chainID{byte(c.Table.Family), c.Table.Name, c.Name}] = true
 		ours, theirs := h.split(rules)
-		seen.Others = append(seen.Others, runtime.Chain{Family: family, Closed: closed(c, theirs), Ours: h.labels(ours)})
+		seen.Others = append(seen.Others, runtime.Chain{Place: place, Family: family, Closed: closed(c, theirs), Ours: h.labels(ours)})
 		seen.chains, seen.ours = append(seen.chains, c), append(seen.ours, ours)
 	}
 	h.watched.Store(&watched)
 	return seen, nil
+}
+
+// foreignPlace tells whether another's chain decides what passes the host, or what reaches it; 0 is neither.
+func foreignPlace(c *nftables.Chain) runtime.Place {
+	switch {
+	case c.Type != nftables.ChainTypeFilter || c.Hooknum == nil:
+		return 0
+	case *c.Hooknum == *nftables.ChainHookForward:
+		return runtime.Foreign
+	case *c.Hooknum == *nftables.ChainHookInput:
+		return runtime.ForeignInput
+	}
+	return 0
 }
 
 // hook says where one of our chains stands.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
+	"github.com/google/nftables/xt"
 	"golang.org/x/sys/unix"
 
 	"weave/runtime"
@@ -46,7 +47,7 @@ func ruleExprs(r runtime.Rule, both bool) []expr.Any {
 			out = append(out, matchPrefix(m.p, m.source, m.op)...)
 		}
 	}
-	out = append(out, matchPort(r.Port)...)
+	out = append(out, matchPort(r.Port, both)...)
 	if r.Led {
 		out = append(out, ctBits(expr.CtKeySTATUS, ctStatusDNAT)...)
 	}
@@ -57,11 +58,14 @@ func ruleExprs(r runtime.Rule, both bool) []expr.Any {
 	return append(out, verdict(r.Verdict))
 }
 
+var anyPort = [2]uint16{0, 0xffff}
+
 // ctStatusDNAT is IPS_DST_NAT (include/uapi/linux/netfilter/nf_conntrack_common.h).
 const ctStatusDNAT = 1 << 5
 
-// matchPort has the destination port at byte 2 of both UDP's header (RFC 768) and TCP's (RFC 9293).
-func matchPort(m runtime.PortMatch) []expr.Any {
+// matchPort has the destination port at byte 2 of both UDP's header (RFC 768) and TCP's (RFC 9293). In tables of one family,
+// which are iptables', it says so in iptables' terms: versions before 1.8.8 would show the rule without its port.
+func matchPort(m runtime.PortMatch, both bool) []expr.Any {
 	var out []expr.Any
 	native := func(n uint32) *expr.Cmp {
 		return &expr.Cmp{Op: expr.CmpOpEq, Register: unix.NFT_REG_1, Data: binaryutil.NativeEndian.PutUint32(n)}
@@ -70,13 +74,16 @@ func matchPort(m runtime.PortMatch) []expr.Any {
 		out = append(out, &expr.Fib{Register: unix.NFT_REG_1, ResultADDRTYPE: true, FlagDADDR: true}, native(unix.RTN_LOCAL))
 	}
 	if m.Proto != "" {
-		proto := byte(unix.IPPROTO_TCP)
+		proto, old := byte(unix.IPPROTO_TCP), xt.InfoAny(&xt.Tcp{SrcPorts: anyPort, DstPorts: [2]uint16{m.Port, m.Port}})
 		if m.Proto == "udp" {
-			proto = unix.IPPROTO_UDP
+			proto, old = unix.IPPROTO_UDP, &xt.Udp{SrcPorts: anyPort, DstPorts: [2]uint16{m.Port, m.Port}}
+		}
+		out = append(out, &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: unix.NFT_REG_1}, equal([]byte{proto}))
+		if !both {
+			return append(out, &expr.Match{Name: m.Proto, Info: old})
 		}
 		out = append(
 			out,
-			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: unix.NFT_REG_1}, equal([]byte{proto}),
 			&expr.Payload{DestRegister: unix.NFT_REG_1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
 			equal(binaryutil.BigEndian.PutUint16(m.Port)),
 		)
