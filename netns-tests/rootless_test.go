@@ -147,6 +147,24 @@ func TestRootlessRelaunch(t *testing.T) {
 	}
 }
 
+// Where users may have no interfaces, launch says so, and what would change it.
+func TestUsersWithoutTUN(t *testing.T) {
+	if lab.Ordinary() {
+		t.Skip("it takes root to close a device")
+	}
+	l := newLab(t, lab.Config{Hosts: 1})
+	u, err := l.Hosts[0].NewUser()
+	must(t, err)
+	reopen, err := lab.CloseTUN()
+	must(t, err)
+	r := u.Launch()
+	must(t, reopen())
+	if r.RC != 1 || !strings.Contains(r.Stderr, "chmod 0666 /dev/net/tun") {
+		t.Error(r)
+	}
+	userRun(t, u.Launch())
+}
+
 // Users on one machine do not get into each other's things; what a user cannot have is refused with a reason.
 func TestUsersAreKeptApart(t *testing.T) {
 	l := newLab(t, lab.Config{Hosts: 1})

@@ -131,6 +131,18 @@ func openTUN() error {
 	return os.Chmod(device, 0o666) // whatever the umask is
 }
 
+// CloseTUN lets nobody but root open TAP devices in the lab until reopen is called.
+func CloseTUN() (reopen func() error, err error) {
+	if err := unix.Mount("tmpfs", "/dev/net", "tmpfs", 0, "mode=755"); err != nil {
+		return nil, fmt.Errorf("mount over /dev/net: %w", err)
+	}
+	reopen = func() error { return unix.Unmount("/dev/net", unix.MNT_DETACH) }
+	if err := unix.Mknod("/dev/net/tun", unix.S_IFCHR|0o600, int(unix.Mkdev(10, 200))); err != nil {
+		return nil, errors.Join(ErrNoUsers, err, reopen())
+	}
+	return reopen, nil
+}
+
 // StateDir and RunDir are the daemon's.
 func (u *User) StateDir() string { return filepath.Join(u.Home, "state") }
 
