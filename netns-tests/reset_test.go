@@ -20,9 +20,16 @@ func everythingOf(t *testing.T, n *lab.NS) string {
 	t.Helper()
 	var all strings.Builder
 	for _, words := range [][]string{
-		{"ip", "-d", "link"}, {"ip", "addr"}, {"ip", "rule"}, {"ip", "-6", "rule"},
-		{"ip", "route", "show", "table", "all"}, {"ip", "-6", "route", "show", "table", "all"},
-		{"bridge", "fdb"}, {"nft", "-s", "list", "ruleset"}, {"iptables-save"}, {"ip6tables-save"},
+		{"ip", "-d", "link"},
+		{"ip", "addr"},
+		{"ip", "rule"},
+		{"ip", "-6", "rule"},
+		{"ip", "route", "show", "table", "all"},
+		{"ip", "-6", "route", "show", "table", "all"},
+		{"bridge", "fdb"},
+		{"nft", "-s", "list", "ruleset"},
+		{"iptables-save"},
+		{"ip6tables-save"},
 	} {
 		all.WriteString("# " + strings.Join(words, " ") + "\n")
 		for line := range strings.Lines(system(t, n, words...)) {
