@@ -13,9 +13,9 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/client"
-	"golang.org/x/sync/errgroup"
 
 	"weave/runtime"
+	"weave/runtime/enginelist"
 )
 
 // Name is what Containers say their engine is, unless Open is given another name.
@@ -209,29 +209,13 @@ func (e *Engine) list(ctx context.Context, api *client.Client) ([]runtime.Contai
 	if err != nil {
 		return nil, err
 	}
-	all := make([]runtime.Container, len(found.Items))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(inspectors)
+	ids := make([]string, len(found.Items))
 	for i, item := range found.Items {
-		group.Go(func() error {
-			c, err := e.inspect(ctx, api, item.ID)
-			if errors.Is(err, runtime.ErrNoContainer) { // it has gone since
-				return nil
-			}
-			all[i] = c
-			return err
-		})
+		ids[i] = item.ID
 	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	running := all[:0]
-	for _, c := range all {
-		if c.Running {
-			running = append(running, c)
-		}
-	}
-	return running, nil
+	return enginelist.Running(ctx, ids, inspectors, func(ctx context.Context, id string) (runtime.Container, error) {
+		return e.inspect(ctx, api, id)
+	})
 }
 
 // Kill sends SIGKILL to a container's first process. It is no error if the container does not run.

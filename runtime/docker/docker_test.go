@@ -1,7 +1,6 @@
 package docker_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -9,10 +8,10 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"weave/runtime"
 	"weave/runtime/docker"
+	"weave/runtime/enginetest"
 )
 
 func TestEngineExchanged(t *testing.T) {
@@ -140,24 +139,7 @@ func TestSilence(t *testing.T) {
 		<-r.Context().Done() // the other end has hung up
 		left <- struct{}{}
 	}})
-	for name, call := range map[string]func(context.Context) error{
-		"inspect": func(ctx context.Context) error { _, err := e.Inspect(ctx, "x"); return err },
-		"list":    func(ctx context.Context) error { _, err := e.List(ctx); return err },
-		"kill":    func(ctx context.Context) error { return e.Kill(ctx, "x") },
-	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		if err := call(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("%s: %v, want the deadline", name, err)
-		}
-		cancel()
-		<-left
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if all, err := watch(ctx, t, e); err != nil || len(all) > 0 {
-		t.Errorf("watch: %v, %v; want nothing", all, err)
-	}
-	<-left
+	enginetest.Silence(t, e, left)
 }
 
 func TestEndpoints(t *testing.T) {

@@ -1,7 +1,6 @@
 package docker_test
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"log"
@@ -16,7 +15,6 @@ import (
 
 	"go.uber.org/goleak"
 
-	"weave/runtime"
 	"weave/runtime/docker"
 )
 
@@ -80,23 +78,5 @@ func always(status int, body string) func(http.ResponseWriter, *http.Request, st
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
 		fmt.Fprint(w, body)
-	}
-}
-
-// watch collects what a Watch tells until it returns.
-func watch(ctx context.Context, t *testing.T, e runtime.Engine) ([]runtime.Event, error) {
-	t.Helper()
-	events, ended := make(chan runtime.Event), make(chan error, 1)
-	go func() { ended <- e.Watch(ctx, events) }()
-	var all []runtime.Event
-	for limit := time.After(patience); ; {
-		select {
-		case ev := <-events:
-			all = append(all, ev)
-		case err := <-ended:
-			return all, err
-		case <-limit:
-			t.Fatal("watch does not end")
-		}
 	}
 }

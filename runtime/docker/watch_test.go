@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"weave/runtime"
+	"weave/runtime/enginetest"
 )
 
 // news is an event in Docker's words.
@@ -37,7 +38,7 @@ func TestWatchTellsWhatMatters(t *testing.T) {
 		news(now.Add(time.Hour), "container", "rename", "a"), news(now.Add(time.Hour), "container", "rename", "a"),
 		news(now, "container", "destroy", "a"), news(now, "container", "remove", "b"),
 	)})
-	got, err := watch(t.Context(), t, e)
+	got, err := enginetest.Collect(t.Context(), t, e)
 	want := []runtime.Event{
 		{Change: runtime.Watching, ID: "20.10"},
 		{Change: runtime.Started, ID: "a"},
@@ -68,7 +69,7 @@ func TestWatchAsksForThePast(t *testing.T) {
 		}
 		close(since)
 	}})
-	if _, err := watch(t.Context(), t, e); err == nil {
+	if _, err := enginetest.Collect(t.Context(), t, e); err == nil {
 		t.Error("watch returned no error")
 	}
 	if bad, wrong := <-since; wrong {
@@ -81,7 +82,7 @@ func TestWatchFails(t *testing.T) {
 		"refused":   always(500, `{"message":"out of order"}`),
 		"not found": always(404, "page not found"),
 	} {
-		if got, err := watch(t.Context(), t, serve(t, &wire{answer: answer})); err == nil || len(got) > 0 {
+		if got, err := enginetest.Collect(t.Context(), t, serve(t, &wire{answer: answer})); err == nil || len(got) > 0 {
 			t.Errorf("%s: %v, %v; want no event and an error", name, got, err)
 		}
 	}
@@ -90,7 +91,7 @@ func TestWatchFails(t *testing.T) {
 		"cut":        stream(`{"Type":"contai`),
 		"other type": stream(`["start"]`, news(time.Now(), "container", "start", "a")),
 	} {
-		if got, err := watch(t.Context(), t, serve(t, &wire{answer: answer})); err == nil || len(got) != 1 {
+		if got, err := enginetest.Collect(t.Context(), t, serve(t, &wire{answer: answer})); err == nil || len(got) != 1 {
 			t.Errorf("%s: %v, %v; want Watching and an error", name, got, err)
 		}
 	}

@@ -13,9 +13,8 @@ import (
 	"regexp"
 	"strings"
 
-	"golang.org/x/sync/errgroup"
-
 	"weave/runtime"
+	"weave/runtime/enginelist"
 )
 
 // maxAnswer is the largest answer that is read, in bytes: a thousand times what one container takes.
@@ -134,29 +133,11 @@ func (e *Engine) list(ctx context.Context) ([]runtime.Container, error) {
 	if err := e.get(ctx, &found, "/containers/json", query); err != nil {
 		return nil, err
 	}
-	all := make([]runtime.Container, len(found))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(inspectors)
+	ids := make([]string, len(found))
 	for i, item := range found {
-		group.Go(func() error {
-			c, err := e.inspect(ctx, item.ID)
-			if errors.Is(err, runtime.ErrNoContainer) { // it has gone since
-				return nil
-			}
-			all[i] = c
-			return err
-		})
+		ids[i] = item.ID
 	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	running := all[:0]
-	for _, c := range all {
-		if c.Running {
-			running = append(running, c)
-		}
-	}
-	return running, nil
+	return enginelist.Running(ctx, ids, inspectors, e.inspect)
 }
 
 // Kill sends SIGKILL to a container's first process. It is no error if the container does not run.

@@ -3,7 +3,6 @@
 package podman
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"weave/runtime"
+	"weave/runtime/enginetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -71,24 +71,6 @@ func stream(events ...string) answer {
 		w.WriteHeader(http.StatusOK)
 		w.(http.Flusher).Flush()
 		fmt.Fprint(w, strings.Join(events, "\n"))
-	}
-}
-
-// watch collects what a Watch tells until it returns.
-func watch(ctx context.Context, t *testing.T, e runtime.Engine) ([]runtime.Event, error) {
-	t.Helper()
-	events, ended := make(chan runtime.Event), make(chan error, 1)
-	go func() { ended <- e.Watch(ctx, events) }()
-	var all []runtime.Event
-	for limit := time.After(patience); ; {
-		select {
-		case ev := <-events:
-			all = append(all, ev)
-		case err := <-ended:
-			return all, err
-		case <-limit:
-			t.Fatal("watch does not end")
-		}
 	}
 }
 
@@ -170,7 +152,7 @@ func TestWatchTellsWhatMatters(t *testing.T) {
 			`{"Type":"container","Action":"died","Actor":{"ID":"a"}}`,
 			`{"Type":"container","Action":"remove","Actor":{"ID":"a"}}`)(w, r, what)
 	})
-	got, err := watch(t.Context(), t, e)
+	got, err := enginetest.Collect(t.Context(), t, e)
 	want := []runtime.Event{
 		{Change: runtime.Watching, ID: "4.3.1"},
 		{Change: runtime.Started, ID: "a"},
@@ -190,7 +172,7 @@ func TestWatchTellsWhatMatters(t *testing.T) {
 }
 
 func TestWatchFails(t *testing.T) {
-	if got, err := watch(t.Context(), t, serve(t, always(500, ""))); err == nil || len(got) > 0 {
+	if got, err := enginetest.Collect(t.Context(), t, serve(t, always(500, ""))); err == nil || len(got) > 0 {
 		t.Errorf("refused: %v, %v; want no event and an error", got, err)
 	}
 	for name, a := range map[string]answer{
@@ -198,7 +180,7 @@ func TestWatchFails(t *testing.T) {
 		"cut":      stream(`{"Type":"contai`),
 		"an error": stream(`{"cause":"c","message":"the journal is gone","response":500}`),
 	} {
-		got, err := watch(t.Context(), t, serve(t, a))
+		got, err := enginetest.Collect(t.Context(), t, serve(t, a))
 		if err == nil || len(got) != 1 {
 			t.Errorf("%s: %v, %v; want Watching and an error", name, got, err)
 		}
@@ -215,24 +197,7 @@ func TestSilence(t *testing.T) {
 		<-r.Context().Done() // the other end has hung up
 		left <- struct{}{}
 	})
-	for name, call := range map[string]func(context.Context) error{
-		"inspect": func(ctx context.Context) error { _, err := e.Inspect(ctx, "x"); return err },
-		"list":    func(ctx context.Context) error { _, err := e.List(ctx); return err },
-		"kill":    func(ctx context.Context) error { return e.Kill(ctx, "x") },
-	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		if err := call(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("%s: %v, want the deadline", name, err)
-		}
-		cancel()
-		<-left
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if all, err := watch(ctx, t, e); err != nil || len(all) > 0 {
-		t.Errorf("watch: %v, %v; want nothing", all, err)
-	}
-	<-left
+	enginetest.Silence(t, e, left)
 }
 
 func TestEndpoints(t *testing.T) {
