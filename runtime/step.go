@@ -77,7 +77,7 @@ type Step struct {
 }
 
 // Optional reports whether the step may fail without harm.
-func (s Step) Optional() bool { 
+func (s Step) Optional() bool {
 	return s.Op == Tune || s.Op == Announce || s.Op == FilterMulticast || s.Op == Isolate
 }
 

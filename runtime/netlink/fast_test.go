@@ -186,7 +186,9 @@ func TestFastLearns(t *testing.T) {
 	inner, err := s[1].in.LinkByName(runtime.Inner)
 	must(t, err)
 	known := func(self bool) bool {
-		list, err := retry(func() ([]vnl.Neigh, error) { return s[0].space.NeighList(s[0].fast.tunnels[0].link.Attrs().Index, unix.AF_BRIDGE) })
+		list, err := retry(func() ([]vnl.Neigh, error) {
+			return s[0].space.NeighList(s[0].fast.tunnels[0].link.Attrs().Index, unix.AF_BRIDGE)
+		})
 		must(t, err)
 		return slices.ContainsFunc(list, func(e vnl.Neigh) bool {
 			return slices.Equal(e.HardwareAddr, inner.Attrs().HardwareAddr) && (e.Flags&unix.NTF_SELF != 0) == self
