@@ -46,7 +46,8 @@ type fastdp struct {
 	self   peer.Name
 	secret [32]byte // X25519
 	port   uint16   // of data sessions; the kernel path's is the next
-	mtu    int
+	host   *netlink.Host
+	auto   bool // the MTU follows the paths
 
 	trusted []netip.Prefix // where clear text may go although there is a password
 
@@ -59,7 +60,7 @@ type fastdp struct {
 func (n *node) openFast() error {
 	f := &fastdp{
 		dp: n.dp, store: n.store, log: n.log.With("part", overlayFast), self: n.memory.name,
-		secret: n.memory.identity.X25519Private(), port: uint16(n.cfg.Port), mtu: n.cfg.MTU, trusted: n.cfg.TrustedSubnets,
+		secret: n.memory.identity.X25519Private(), port: uint16(n.cfg.Port), host: n.bridge, auto: n.cfg.AutoMTU, trusted: n.cfg.TrustedSubnets,
 	}
 	n.sessions.fast = f
 	switch {

@@ -47,6 +47,8 @@ func (l *sessionLoop) fastPeer(p *peerState) peer.FastPeer {
 		in.Why = "not offered by the other end"
 	case len(*l.secrets.Load()) > 0 && !p.wish.clear:
 		in.Why = "encrypted"
+	case !l.fast.auto && p.wish.mtu != 0 && p.wish.mtu < l.fast.host.MTU():
+		in.Why = fmt.Sprintf("its containers take packets of %d bytes only", p.wish.mtu)
 	case p.wish.distant:
 		in.Why = "no neighbour, in a network of this size"
 	default:
