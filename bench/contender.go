@@ -24,6 +24,7 @@ type entry struct {
 	needs       []string // programs
 	hint        string   // how to have them
 	peer        bool     // encrypts in user space, as weave does
+	asked       bool     // measured only if it is named: a default run is to take less than an hour
 	join        func(*contender) error
 	joinAlone   func(*contender) error // both containers on one host; nil: not measured
 	joinUser    func(*contender) error // into a user's container on one host, from the host or another one
@@ -41,13 +42,14 @@ func entries(also map[string]string) []entry {
 		{name: "tinc", title: "tinc (switch)", needs: []string{"tincd"}, hint: debian + "tinc", peer: true, join: tinc},
 		{name: "fastd", title: "fastd (tap)", needs: []string{"fastd"}, hint: debian + "fastd", peer: true, join: fastd},
 		weaveEntry("weave", ""),
-		{name: "weave-user", title: "weave without root", join: weaveUser, joinAlone: weaveUserAlone, joinUser: weaveUserAlone},
-		{name: "weave-publish", title: "weave, published port", joinUser: weavePublished},
+		{name: "weave-user", title: "weave without root", asked: true, join: weaveUser, joinAlone: weaveUserAlone, joinUser: weaveUserAlone},
+		{name: "weave-publish", title: "weave, published port", asked: true, joinUser: weavePublished},
 		{
 			name: "slirp4netns", title: "slirp4netns, published port", needs: []string{"slirp4netns"}, hint: debian + "slirp4netns",
-			joinUser: slirp,
+			asked: true, joinUser: slirp,
 		},
-		{name: "pasta", title: "pasta, published port", needs: []string{"pasta"}, hint: debian + "passt", joinUser: pasta},
+		{name: "pasta", title: "pasta, published port", needs: []string{"pasta"}, hint: debian + "passt", asked: true, joinUser: pasta},
+		weaveFast(),
 	}
 	for _, label := range slices.Sorted(maps.Keys(also)) {
 		all = append(all, weaveEntry(label, also[label]))

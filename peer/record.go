@@ -26,6 +26,8 @@ const (
 	// CapAES says that the peer has AES instructions and speaks the AES-256-GCM
 	// suite of the data sessions.
 	CapAES Capability = 1 << iota
+	// CapFast says that the peer can use the kernel path, see FastPaths.
+	CapFast
 )
 
 // Limits of a record. A record beyond them is refused as a whole.
@@ -59,6 +61,7 @@ type Record struct {
 	Capabilities Capability
 	Port         uint16     // TCP and UDP
 	Secrets      []SecretID // of the passwords it accepts, sorted
+	MTU          uint16     // the largest packet that may be sent to its containers, bytes; 0 = not told
 }
 
 // Link is one connection of the peer in whose record it stands.
@@ -186,6 +189,7 @@ func (r *Record) wire() *wire.Record {
 		Addresses:    r.Addresses,
 		Capabilities: uint64(r.Capabilities),
 		Port:         uint32(r.Port),
+		Mtu:          uint32(r.MTU),
 	}
 	for _, id := range r.Secrets {
 		m.Secrets = append(m.Secrets, uint64(id))
@@ -221,7 +225,7 @@ func recordFromWire(m *wire.Record) (Record, error) {
 	if m.GetPort() > math.MaxUint16 || len(m.GetNickname()) > maxNickname {
 		return Record{}, fmt.Errorf("%w: port or nickname", ErrBadRecord)
 	}
-	r.Port = uint16(m.GetPort())
+	r.Port, r.MTU = uint16(m.GetPort()), uint16(min(m.GetMtu(), math.MaxUint16))
 	if len(r.Addresses) > maxAddresses || len(m.GetLinks()) > maxLinks {
 		return Record{}, fmt.Errorf("%w: too many addresses or links", ErrBadRecord)
 	}

@@ -50,8 +50,8 @@ func (s *Switch) meters(kinds []PortKind, p Port) []*meter {
 	return next
 }
 
-// flood forwards to all ports that a frame from this one may go to, if that is within its limits.
-func (s *Switch) flood(p *plan, now Stamp, in Port, what int) Verdict {
+// flood forwards to all ports of an outlet that a frame from this one may go to, if that is within its limits.
+func (s *Switch) flood(to *outlet, p *plan, now Stamp, in Port, what int) Verdict {
 	limit := s.limits.Broadcasts
 	if what == multicasts {
 		limit = s.limits.Multicasts
@@ -59,7 +59,7 @@ func (s *Switch) flood(p *plan, now Stamp, in Port, what int) Verdict {
 	if limit > 0 && int(in) < len(p.meters) && p.meters[in] != nil && !p.meters[in][what].take(now, limit) {
 		return s.drop(DropStorm)
 	}
-	return s.spread(p.flood.from(in, p.kind(in)), Flood, DropNoPort)
+	return s.spread(to.from(in, p.kind(in)), Flood, DropNoPort)
 }
 
 // macsBehind is how many MACs are learnt behind a port of this kind; 0 is any number.

@@ -15,11 +15,11 @@ const (
 func (s *Switch) multicast(p *plan, now Stamp, f Frame, in Port) Verdict {
 	kind := p.kind(in)
 	if f.dstBits() == macBroadcast {
-		return s.flood(p, now, in, broadcasts)
+		return s.flood(p.groups, p, now, in, broadcasts)
 	}
 	pkt, vlan, ok := parsePacket(f)
 	if !ok {
-		return s.flood(p, now, in, multicasts)
+		return s.flood(p.groups, p, now, in, multicasts)
 	}
 	key := newSegmentKey(vlan, pkt.dst)
 	switch s.control(now, key, &pkt, in) {
@@ -37,7 +37,7 @@ func (s *Switch) multicast(p *plan, now Stamp, f Frame, in Port) Verdict {
 		}
 	case routeAll:
 	}
-	return s.flood(p, now, in, multicasts)
+	return s.flood(p.groups, p, now, in, multicasts)
 }
 
 // control learns from a packet that is about multicast itself and says how the packet travels. Reports of IGMPv1, IGMPv2 and MLDv1 must

@@ -150,13 +150,16 @@ func (l *meshLoop) logEvent(e peer.Event) {
 // are made when they are needed.
 func wantedSessions(v *peer.View) wish {
 	w := wish{sparse: v.Sparse, view: v, peers: make([]neighbour, 0, len(v.Peers))}
-	routes := v.Routes()
+	routes, mtus := v.Routes(), map[peer.Name]int{}
+	for _, p := range v.Peers {
+		mtus[p.Name] = int(p.MTU)
+	}
 	have := map[peer.Name]bool{v.Self.Name: true}
 	for _, n := range v.Neighbours {
 		have[n.Name] = true
 		w.peers = append(w.peers, neighbour{
-			name: n.Name, uid: n.UID, key: n.X25519, aes: bothAES(v, n.Capabilities), clear: n.Clear, conn: uint64(n.Conn),
-			secrets: n.Secrets, via: routes[n.Name].Via, candidates: slices.Clone(n.Candidates),
+			name: n.Name, uid: n.UID, key: n.X25519, aes: both(v, n.Capabilities, peer.CapAES), fast: both(v, n.Capabilities, peer.CapFast), clear: n.Clear, conn: uint64(n.Conn),
+			secrets: n.Secrets, via: routes[n.Name].Via, candidates: slices.Clone(n.Candidates), mtu: mtus[n.Name],
 		})
 	}
 	for _, p := range v.Peers {
@@ -164,7 +167,8 @@ func wantedSessions(v *peer.View) wish {
 			continue
 		}
 		n := neighbour{
-			name: p.Name, uid: p.UID, key: p.X25519, aes: bothAES(v, p.Capabilities), distant: v.Sparse, secrets: p.Secrets, via: routes[p.Name].Via,
+			name: p.Name, uid: p.UID, key: p.X25519, aes: both(v, p.Capabilities, peer.CapAES), fast: both(v, p.Capabilities, peer.CapFast), distant: v.Sparse,
+			secrets: p.Secrets, via: routes[p.Name].Via, mtu: int(p.MTU),
 		}
 		if !n.distant {
 			n.candidates = v.Candidates(p.Name)
@@ -174,5 +178,5 @@ func wantedSessions(v *peer.View) wish {
 	return w
 }
 
-// bothAES says whether we and a peer with these capabilities have fast AES.
-func bothAES(v *peer.View, c peer.Capability) bool { return c&v.Self.Capabilities&peer.CapAES != 0 }
+// both says whether we and a peer with these capabilities have one.
+func both(v *peer.View, c, one peer.Capability) bool { return c&v.Self.Capabilities&one != 0 }

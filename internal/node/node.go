@@ -99,10 +99,18 @@ func (n *node) open(ctx context.Context) error {
 	if n.memory, err = recall(n.store, n.cfg); err != nil {
 		return err
 	}
+	if n.cfg.AutoMTU {
+		if n.cfg.MTU, err = n.firstMTU(); err != nil {
+			return err
+		}
+	}
 	if err := n.openData(); err != nil {
 		return err
 	}
 	if err := n.openHost(); err != nil {
+		return err
+	}
+	if err := n.openFast(); err != nil {
 		return err
 	}
 	if err := n.openAttachments(ctx); err != nil {
@@ -129,7 +137,7 @@ func (n *node) open(ctx context.Context) error {
 // openData makes the switch, the sockets and the session loop.
 func (n *node) openData() error {
 	clock := session.NewClock(time.Now())
-	sw := stack.Config{Seed: mathrand.Uint64()}
+	sw := stack.Config{Seed: mathrand.Uint64(), MaxAge: ageing}
 	if n.cfg.Rootless {
 		sw.PerPort = containerLimits // on a bridge there is one port, with all containers behind it
 	}
@@ -247,10 +255,13 @@ func (n *node) meshConfig() peer.Config {
 		UID: mathrand.Uint64(), Port: uint16(n.cfg.Port), Addresses: n.candidates(),
 		NoDiscovery: n.cfg.NoDiscovery, ConnLimit: n.cfg.ConnLimit, Password: n.cfg.password(),
 		Secrets: peer.IDsOf(n.memory.secrets), TrustedSubnets: n.cfg.TrustedSubnets,
-		Pins: n.memory.mesh.Pins, Version: n.memory.mesh.Version,
+		Pins: n.memory.mesh.Pins, Version: n.memory.mesh.Version, MTU: uint16(n.cfg.MTU),
 	}
 	if hasAES() {
 		cfg.Capabilities |= peer.CapAES
+	}
+	if n.sessions.fast.core != nil {
+		cfg.Capabilities |= peer.CapFast
 	}
 	if n.memory.crashed || n.cfg.Resume {
 		cfg.KnownAddresses = n.memory.mesh.Addresses
@@ -280,6 +291,7 @@ func (n *node) run(ctx context.Context) error {
 	g.Go(func() error { return unlessDone(ctx, n.transport.Run(ctx, n.mesh.events)) })
 	g.Go(func() error { return n.mesh.run(ctx) })
 	g.Go(func() error { return n.sessions.run(ctx) })
+	g.Go(func() error { return n.ended("kernel path", n.sessions.fast.run(ctx)) })
 	g.Go(func() error { return n.watchAddresses(ctx) })
 	g.Go(func() error { return tidy(ctx) })
 	g.Go(func() error { return n.watchContainers(ctx) })
@@ -316,6 +328,9 @@ func (n *node) run(ctx context.Context) error {
 			g.Go(func() error { return n.proxy.run(ctx) })
 		}
 		g.Go(func() error { return n.services.run(ctx) })
+		if n.cfg.AutoMTU {
+			g.Go(func() error { return (&mtuKeeper{n: n}).run(ctx) })
+		}
 		if n.bridge != nil {
 			g.Go(func() error { return n.watchRules(ctx) })
 		}
@@ -359,6 +374,7 @@ func unlessDone(ctx context.Context, err error) error {
 func (n *node) close() {
 	if n.sessions != nil {
 		n.sessions.machine.Close()
+		n.sessions.fast.close()
 	}
 	if n.tap != nil {
 		n.tap.Close()

@@ -25,6 +25,7 @@ type pathReport struct {
 	rtt  time.Duration
 	loss float64 // 0 to 1
 	mtu  int     // of containers' packets that need not be cut, bytes
+	fit  int     // that, once it is known for certain; 0 until then
 	why  string  // there is no better path; "" where this is the best kind
 }
 
@@ -34,6 +35,7 @@ func (l *sessionLoop) show() {
 	for _, p := range l.book.peers {
 		if p.gone.IsZero() && (!p.wish.distant || !p.paths.Best().IsZero()) {
 			r := p.report()
+			l.showFast(p, &r)
 			if _, ok := peer.CommonSecret(*l.secrets.Load(), p.wish.secrets); !ok {
 				r.why = "no password in common"
 			}
@@ -43,6 +45,20 @@ func (l *sessionLoop) show() {
 	l.reports.Store(&out)
 }
 
+// showFast says of a direct path whether the kernel has it, or why it has not.
+func (l *sessionLoop) showFast(p *peerState, r *pathReport) {
+	if l.fast == nil || r.kind != peer.WayDirect {
+		return
+	}
+	on, why := l.fast.state(p.name)
+	switch {
+	case on:
+		r.mtu = l.fast.host.MTU()
+	case r.why == "" && why != "":
+		r.why = "no " + overlayFast + ": " + why
+	}
+}
+
 func (p *peerState) report() pathReport {
 	at := p.path.Load()
 	if at == nil {
@@ -50,6 +66,9 @@ func (p *peerState) report() pathReport {
 	}
 	r, _ := p.paths.Report(at.way)
 	out := pathReport{kind: at.way.Kind, addr: at.way.Addr, rtt: r.RTT, loss: r.Loss, mtu: at.limit - wire.FrameOverhead}
+	if m := p.paths.MTU(at.way); m != nil && m.Settled() {
+		out.fit = out.mtu
+	}
 	if at.via != nil {
 		out.via = at.via.name
 	}
