@@ -50,10 +50,18 @@ type fastdp struct {
 	auto   bool // the MTU follows the paths
 
 	trusted []netip.Prefix // where clear text may go although there is a password
+	shield  shield         // nil: there is none, and the path is for clear text only
 
 	beats  []netip.Addr // to whom they go
 	learnt map[stack.MAC]time.Time
 	sparse bool
+}
+
+// shield protects the kernel path to peers to which clear text must not go, such as by IPsec. Where Raise fails nothing may
+// pass to or from these addresses in clear either. Both are called by the session loop.
+type shield interface {
+	Raise(s peer.FastShield) error
+	Lower(s peer.FastShield) error
 }
 
 // openFast makes the kernel path, if it may be and can be.
@@ -88,11 +96,11 @@ func (n *node) openFast() error {
 	}
 	f.kernel = kernel
 	n.dp.tunnel = kernel
-	return f.adopt(time.Now())
+	return f.adopt(time.Now(), n.sessions.sealed())
 }
 
 // adopt takes up what an earlier daemon left.
-func (f *fastdp) adopt(now time.Time) error {
+func (f *fastdp) adopt(now time.Time, sealed bool) error {
 	saved, _, err := f.store.Get(keyFast)
 	if err != nil {
 		return err
@@ -104,10 +112,21 @@ func (f *fastdp) adopt(now time.Time) error {
 	if err := f.kernel.Broadcast(true); err != nil {
 		return err
 	}
+	var barred []netip.Addr
+	for _, a := range flooded {
+		if !f.clearAt(a, sealed) {
+			barred = append(barred, a)
+		}
+	}
 	f.core, f.learnt = peer.NewFastPaths(f.self, rand.Reader), map[stack.MAC]time.Time{}
 	f.beats = flooded // whoever is flooded to has had beats as well
-	f.perform(nil, f.core.Step(now, peer.FastAdopt{Saved: saved, Flooded: flooded}))
+	f.perform(nil, f.core.Step(now, peer.FastAdopt{Saved: saved, Flooded: flooded, Barred: barred, Sealed: sealed}))
 	return nil
+}
+
+// clearAt tells whether clear text may go to an address.
+func (f *fastdp) clearAt(a netip.Addr, sealed bool) bool {
+	return !sealed || slices.ContainsFunc(f.trusted, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // run passes on the beats that come.
@@ -155,11 +174,17 @@ func (f *fastdp) perform(l *sessionLoop, eff peer.FastEffects) {
 			f.log.Warn("cannot save who is on the kernel path", "err", err)
 		}
 	}
+	for _, s := range eff.Raise {
+		f.complain(f.shield.Raise(s))
+	}
 	if eff.Changed {
 		f.admit(eff)
 	}
 	for _, m := range eff.Moves {
 		f.move(l, m)
+	}
+	for _, s := range eff.Lower {
+		f.complain(f.shield.Lower(s))
 	}
 	if eff.Beat != nil {
 		payload := wire.AppendFastBeat(nil, wire.FastBeat{Name: f.self, Nonce: *eff.Beat})

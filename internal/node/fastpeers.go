@@ -20,7 +20,7 @@ func (l *sessionLoop) fastTick(ctx context.Context, now time.Time) {
 	for _, p := range l.book.peers {
 		f.perform(l, f.core.Step(now, l.fastPeer(p)))
 	}
-	f.perform(l, f.core.Step(now, peer.FastTick{}))
+	f.perform(l, f.core.Step(now, peer.FastTick{Sealed: l.sealed()}))
 	l.fastNews(ctx)
 }
 
@@ -37,7 +37,7 @@ func (l *sessionLoop) fastNews(ctx context.Context) {
 // fastPeer describes a peer to the core: whether the kernel path may be used to it, and where it is.
 func (l *sessionLoop) fastPeer(p *peerState) peer.FastPeer {
 	in := peer.FastPeer{
-		Name: p.name, Life: p.wish.uid, Linked: p.gone.IsZero() && p.wish.conn != 0,
+		Name: p.name, Life: p.wish.uid, Trusted: p.wish.clear, Shield: l.sealed() && !p.wish.clear, Linked: p.gone.IsZero() && p.wish.conn != 0,
 		Heard: l.dp.started.Add(time.Duration(p.heard.Load()) * time.Millisecond),
 	}
 	switch {
@@ -45,7 +45,7 @@ func (l *sessionLoop) fastPeer(p *peerState) peer.FastPeer {
 		in.Pending = true
 	case !p.wish.fast:
 		in.Why = "not offered by the other end"
-	case len(*l.secrets.Load()) > 0 && !p.wish.clear:
+	case l.sealed() && !p.wish.clear && l.fast.shield == nil:
 		in.Why = "encrypted"
 	case !l.fast.auto && p.wish.mtu != 0 && p.wish.mtu < l.fast.host.MTU():
 		in.Why = fmt.Sprintf("its containers take packets of %d bytes only", p.wish.mtu)
@@ -58,7 +58,8 @@ func (l *sessionLoop) fastPeer(p *peerState) peer.FastPeer {
 }
 
 // fastPlace finds where the kernel path to a peer leads. Of its addresses that answer the sessions' heartbeats both ends
-// take IPv4 first, so that mostly they take the same family. What it sends may come from any of them.
+// take IPv4 first, so that mostly they take the same family. What it sends may come from any of them. One that is on stays
+// where it is: that beats arrive there says more than which way the session takes, which after a restart begins with TCP.
 func (l *sessionLoop) fastPlace(p *peerState, in *peer.FastPeer) {
 	best, up, strange := p.paths.Best(), false, false
 	var ports []uint16
@@ -73,16 +74,20 @@ func (l *sessionLoop) fastPlace(p *peerState, in *peer.FastPeer) {
 			continue
 		}
 		a := w.Addr.Addr().Unmap()
-		if !l.clearAt(a) {
+		if !in.Shield && !l.fast.clearAt(a, l.sealed()) {
 			strange = true
 		} else if l.fast.kernel.Reaches(a) && !slices.Contains(in.Froms, a) {
 			in.Froms = append(in.Froms, a)
 		}
 	}
+	on, _ := l.fast.state(p.name)
+	at := l.fast.core.At(p.name)
 	switch {
 	case !up:
 		in.Pending = true
-	case len(in.Froms) > 0: // also where sessions have a relay that is faster now
+	case on && (in.Shield || l.fast.clearAt(at, l.sealed())):
+		in.At = at
+	case len(in.Froms) > 0: // also where the session has a relay that is faster now
 		in.At = l.fastAddress(p, in.Froms, best.Addr.Addr().Unmap())
 	case len(ports) > 0:
 		in.Why = fmt.Sprintf("it is reached at UDP port %d, not at %d as here", ports[0], l.fast.port)
@@ -95,10 +100,8 @@ func (l *sessionLoop) fastPlace(p *peerState, in *peer.FastPeer) {
 	}
 }
 
-// clearAt tells whether clear text may go to an address.
-func (l *sessionLoop) clearAt(a netip.Addr) bool {
-	return len(*l.secrets.Load()) == 0 || slices.ContainsFunc(l.fast.trusted, func(p netip.Prefix) bool { return p.Contains(a) })
-}
+// sealed tells that clear text may go to trusted peers only.
+func (l *sessionLoop) sealed() bool { return len(*l.secrets.Load()) > 0 }
 
 // fastAddress chooses: the one in use, else the best of the better family.
 func (l *sessionLoop) fastAddress(p *peerState, froms []netip.Addr, best netip.Addr) netip.Addr {

@@ -25,7 +25,7 @@ type pathReport struct {
 	rtt  time.Duration
 	loss float64 // 0 to 1
 	mtu  int     // of containers' packets that need not be cut, bytes
-	fit  int     // that, once it is known for certain; 0 until then
+	fit  int     // what containers' MTU may be, once it is known for certain; 0 until then
 	why  string  // there is no better path; "" where this is the best kind
 }
 
@@ -47,14 +47,15 @@ func (l *sessionLoop) show() {
 
 // showFast says of a direct path whether the kernel has it, or why it has not.
 func (l *sessionLoop) showFast(p *peerState, r *pathReport) {
-	if l.fast == nil || r.kind != peer.WayDirect {
+	if l.fast == nil || r.kind == 0 {
 		return
 	}
 	on, why := l.fast.state(p.name)
 	switch {
 	case on:
+		r.why = ""
 		r.mtu = l.fast.host.MTU()
-	case r.why == "" && why != "":
+	case r.kind == peer.WayDirect && r.why == "" && why != "":
 		r.why = "no " + overlayFast + ": " + why
 	}
 }
@@ -67,7 +68,7 @@ func (p *peerState) report() pathReport {
 	r, _ := p.paths.Report(at.way)
 	out := pathReport{kind: at.way.Kind, addr: at.way.Addr, rtt: r.RTT, loss: r.Loss, mtu: at.limit - wire.FrameOverhead}
 	if m := p.paths.MTU(at.way); m != nil && m.Settled() {
-		out.fit = out.mtu
+		out.fit = p.fit(at)
 	}
 	if at.via != nil {
 		out.via = at.via.name
@@ -76,6 +77,18 @@ func (p *peerState) report() pathReport {
 		out.why = p.silence()
 	}
 	return out
+}
+
+// fit is the largest packet that passes whole by a peer's path, and would if it went by IPv6 instead, where that works as
+// well: which of the two is faster changes all the time, and the MTU of containers must not.
+func (p *peerState) fit(at *path) int {
+	limit := at.limit
+	for _, w := range p.paths.All() {
+		if r, _ := p.paths.Report(w); r.Up && w.Kind == peer.WayDirect && w.Addr.Addr().Is6() && at.way.Kind == peer.WayDirect {
+			limit = min(limit, at.mtu-overheadIPv6)
+		}
+	}
+	return limit - wire.FrameOverhead
 }
 
 // show makes what the API tells.
