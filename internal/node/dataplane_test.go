@@ -291,7 +291,7 @@ func TestNoAllocationPerFrame(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			send := func() {
 				for _, p := range batch {
-					a.up.forward(copy(a.up.buf[wire.Headroom:], p), tapPort)
+					a.up.forward(copy(a.up.buf[wire.Headroom:], p), a.dp.locals.Load().of(tapPort))
 				}
 				a.up.out.flush()
 				for arrived := 0; arrived < len(batch); arrived++ {

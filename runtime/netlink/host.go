@@ -56,6 +56,8 @@ type Host struct {
 
 	forwardings []runtime.Forwarding
 	watched     atomic.Pointer[map[chainID]bool] // chains of others that were looked at last
+
+	bridgeTables
 }
 
 // Open opens the host's namespace. It changes nothing. log may be nil.
@@ -180,6 +182,9 @@ func (h *Host) Reset() error {
 	h.exposing, h.exposed, h.forwardings = false, nil, nil
 	if warnings, err := h.assertRules(); err != nil || len(warnings) > 0 {
 		h.log.Warn("rules of the host may be left behind", "err", err, "warnings", warnings) // a kernel without nf_tables has none
+	}
+	if err := h.resetBridgeTables(); err != nil {
+		h.log.Warn("rules of the bridge may be left behind", "err", err)
 	}
 	for _, l := range links {
 		if l.Type() == "bridge" {

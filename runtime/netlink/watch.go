@@ -110,7 +110,7 @@ func (h *Host) keepRules() error {
 	for _, w := range warnings {
 		h.log.Debug(w)
 	}
-	return err
+	return errors.Join(err, h.keepBridgeTables())
 }
 
 // concerns tells whether a change may take rules of ours away, or may need more: one of our table, of a chain that
@@ -139,7 +139,15 @@ func (h *Host) concerns(m mnl.Message) bool {
 			hooked = kind == unix.NFT_MSG_NEWCHAIN
 		}
 	}
+	if id.family == unix.NFPROTO_BRIDGE {
+		return (id.table == h.cfg.Bridge || id.table == h.policyTable()) && takesAway[int(kind)]
+	}
 	own := id.table == h.cfg.Bridge && id.family == unix.NFPROTO_INET
 	watched := h.watched.Load()
 	return own || hooked || ofRule && watched != nil && (*watched)[id]
+}
+
+// takesAway are the messages that tell of something that is no more. Elements of sets are not among them: we change those all the time.
+var takesAway = map[int]bool{
+	unix.NFT_MSG_DELTABLE: true, unix.NFT_MSG_DELCHAIN: true, unix.NFT_MSG_DELRULE: true, unix.NFT_MSG_DELSET: true,
 }
