@@ -52,9 +52,9 @@ func ifname(name string) []byte {
 // Sets of the guard.
 var guardSets = []setSpec{
 	{name: "ports", keyType: nftTypeIfname, keyLen: unix.IFNAMSIZ},
-	{name: "macs", keyType: concat(nftTypeIfname, nftTypeEther), keyLen: unix.IFNAMSIZ + 8, flags: setConcat},
-	{name: "arp4", keyType: concat(nftTypeIfname, nftTypeIPv4), keyLen: unix.IFNAMSIZ + 4, flags: setConcat},
-	{name: "ip6", keyType: concat(nftTypeIfname, nftTypeIPv6), keyLen: unix.IFNAMSIZ + 16, flags: setConcat},
+	{name: "macs", keyType: concat(nftTypeIfname, nftTypeEther), keyLen: unix.IFNAMSIZ + 8},
+	{name: "arp4", keyType: concat(nftTypeIfname, nftTypeIPv4), keyLen: unix.IFNAMSIZ + 4},
+	{name: "ip6", keyType: concat(nftTypeIfname, nftTypeIPv6), keyLen: unix.IFNAMSIZ + 16},
 }
 
 // elements are the guard's in a set.

@@ -140,9 +140,6 @@ func concat(types ...uint32) uint32 {
 	return out
 }
 
-// setConcat is NFT_SET_CONCAT.
-const setConcat = 0x80
-
 func (b *batch) newSet(s setSpec) {
 	b.add(unix.NFT_MSG_NEWSET, mnl.Create, func(a *attrs) {
 		a.text(unix.NFTA_SET_TABLE, b.table)

@@ -162,7 +162,7 @@ func (p *program) dynamicSets() {
 		f := &families[i]
 		s := setSpec{
 			keyType: concat(f.nftType, f.nftType, nftTypeProto, nftTypePort, nftTypePort), keyLen: f.keyLen(),
-			flags: unix.NFT_SET_TIMEOUT | unix.NFT_SET_EVAL | setConcat, size: flowSetSize, timeout: flowNew,
+			flags: unix.NFT_SET_TIMEOUT | unix.NFT_SET_EVAL, size: flowSetSize, timeout: flowNew,
 		}
 		for _, kind := range dynamicKinds {
 			s.name = f.set(kind)
