@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -32,12 +33,13 @@ func (s *scene) enter(t *testing.T, name string, ns *lab.NS, ip string) {
 	ip, _, _ = strings.Cut(ip, "/")
 	p := party{ns: ns, ip: ip, ip6: v6Of(t, &lab.Container{NS: ns}, ip)}
 	s.parties[name] = p
-	for _, at := range []string{":80", ":81"} {
-		greets(t, ns, at, "hey.")
+	for _, ip := range []string{p.ip, p.ip6} {
+		greets(t, ns, net.JoinHostPort(ip, "80"), "hey.")
+		greets(t, ns, net.JoinHostPort(ip, "81"), "hey.")
+		echo, err := ns.EchoUDP(net.JoinHostPort(ip, "90"))
+		must(t, err)
+		t.Cleanup(func() { echo.Close() })
 	}
-	echo, err := ns.EchoUDP(":90")
-	must(t, err)
-	t.Cleanup(func() { echo.Close() })
 }
 
 // rootScene is one on hosts with a bridge.
@@ -110,10 +112,13 @@ func (s *scene) try(from, to, service string, v6 bool) error {
 	case "bigudp":
 		return a.ns.AskUDP(net.JoinHostPort(ip, "90"), make([]byte, 5000), limit)
 	}
-	_, c, err := greeting(a.ns, net.JoinHostPort(ip, service))
-	if err == nil {
-		c.Close()
+	c, err := a.ns.Dial(net.JoinHostPort(ip, service), limit)
+	if err != nil {
+		return err
 	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(soon))
+	_, err = io.ReadFull(c, make([]byte, 4))
 	return err
 }
 
@@ -129,14 +134,18 @@ func (s *scene) allows(t *testing.T, from, to, service string) {
 
 func (s *scene) denies(t *testing.T, from, to, service string) {
 	t.Helper()
+	var both sync.WaitGroup
 	for _, v6 := range []bool{false, true} {
-		for range 2 {
-			if s.try(from, to, service, v6) == nil {
-				t.Errorf("%s reaches %s by %s (IPv6: %v)", from, to, service, v6)
-				break
+		both.Go(func() {
+			for range 2 {
+				if s.try(from, to, service, v6) == nil {
+					t.Errorf("%s reaches %s by %s (IPv6: %v)", from, to, service, v6)
+					break
+				}
 			}
-		}
+		})
 	}
+	both.Wait()
 }
 
 // matrix is what a policy must do: "web1 db1 80" is allowed, with a ! before it denied.
@@ -245,7 +254,7 @@ func changesUnderTraffic(t *testing.T, s *scene) {
 	defer c.Close()
 	must(t, talk(c, soon))
 	// The other end speaks first after a change, and is heard.
-	late := speaksLater(t, s.parties["db1"].ns, ":82")
+	late := speaksLater(t, s.parties["db1"].ns, s.parties["db1"].ip+":82")
 	s.policy(t, 1, groups+"allow web -> db tcp 80-82\ndefault deny\n")
 	w, err := s.parties["web1"].ns.Dial(net.JoinHostPort(s.parties["db1"].ip, "82"), soon)
 	must(t, err)

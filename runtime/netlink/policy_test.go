@@ -5,8 +5,6 @@ import (
 	"net/netip"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"weave/runtime"
 )
 
@@ -32,20 +30,52 @@ func samplePolicy() *runtime.Policy {
 	}
 }
 
-func TestDebugPrefix(t *testing.T) {
-	h := host(t)
-	h.policy = samplePolicy()
-	h.service = netip.MustParseAddr("169.254.1.1")
-	whole := h.policyBatch(tableSeen{})
-	for i := 1; i <= len(whole.messages); i++ {
-		b := &batch{table: whole.table}
-		b.messages = append(b.messages, h.policyBatch(tableSeen{}).messages[:i]...)
-		b.delTable()
-		if err := h.commit(b); err != nil {
-			m := whole.messages[i-1]
-			t.Fatalf("%d of %d, kind %d: %v\n%x %q", i, len(whole.messages), m.Header.Type&0xff, err, m.Data, m.Data)
-		}
+// crowd is a policy of so many rules, each between two of as many groups of one member, and a tenth of them with ports for all.
+func crowd(n int) *runtime.Policy {
+	p := &runtime.Policy{}
+	for i := range n {
+		p.Sides = append(p.Sides, runtime.Side{Living: true})
+		v4 := netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})
+		v6 := netip.AddrFrom16([16]byte{0: 0xfd, 14: byte(i >> 8), 15: byte(i)})
+		p.Members = append(p.Members, []netip.Addr{v4, v6})
+		p.Rules = append(p.Rules, runtime.PolicyRule{
+			Text: fmt.Sprint("rule ", i), Allow: true, From: i, To: (i*7 + 1) % n, Protos: []uint8{6}, Ports: []runtime.PortRange{{First: uint16(1000 + i), Last: uint16(1000 + i)}},
+		})
 	}
-	_ = unix.AF_INET
-	fmt.Println("ok")
+	return p
+}
+
+func BenchmarkPolicy(b *testing.B) {
+	h, err := Open(Config{MAC: bridgeMAC, Namespace: newNamespace(b)}, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer h.Close()
+	if err := h.EnsureBridge(); err != nil {
+		b.Fatal(err)
+	}
+	b.Run("set 1000 rules", func(b *testing.B) {
+		for i := 0; b.Loop(); i++ {
+			p := crowd(1000)
+			p.Rules[i%1000].Text = fmt.Sprint("changed ", i)
+			if err := h.SetPolicy(p); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("change a member", func(b *testing.B) {
+		for i := 0; b.Loop(); i++ {
+			c := runtime.PolicyChange{Side: 5, Addr: netip.AddrFrom4([4]byte{10, 200, 0, 1}), Added: i%2 == 0}
+			if err := h.ChangeMembers([]runtime.PolicyChange{c}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("read counters", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := h.PolicyCounts(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

@@ -18,17 +18,28 @@ const (
 	kindICMPErr             // an ICMP error; about is what it is about
 )
 
-// tuple is what tells a flow from others, in the direction of its first packet. ICMP echo has its identifier as source port.
+// tuple is what tells a flow from others, in the direction of its first packet. ICMP has the identifier of an echo as source port, and
+// echoAsked or echoAnswered as the other.
 type tuple struct {
 	src, dst     netip.Addr
 	proto        uint8
 	sport, dport uint16
 }
 
+const (
+	echoAsked    = 1
+	echoAnswered = 2
+	echoNever    = 3 // of what nothing answers, or is no answer
+)
+
+// reverse is the flow that a packet answers.
 func (t tuple) reverse() tuple {
 	r := tuple{src: t.dst, dst: t.src, proto: t.proto, sport: t.dport, dport: t.sport}
 	if t.proto == protoICMP || t.proto == protoICMPv6 {
-		r.sport, r.dport = t.sport, t.dport
+		r.sport, r.dport = t.sport, echoNever
+		if t.dport == echoAnswered {
+			r.dport = echoAsked
+		}
 	}
 	return r
 }
@@ -196,8 +207,10 @@ func (p *packet) icmp(b []byte) {
 	}
 	kind := b[0]
 	switch {
-	case !v6 && (kind == 8 || kind == 0), v6 && (kind == 128 || kind == 129):
-		p.tuple.sport = binary.BigEndian.Uint16(b[4:])
+	case !v6 && kind == 8, v6 && kind == 128:
+		p.tuple.sport, p.tuple.dport = binary.BigEndian.Uint16(b[4:]), echoAsked
+	case !v6 && kind == 0, v6 && kind == 129:
+		p.tuple.sport, p.tuple.dport = binary.BigEndian.Uint16(b[4:]), echoAnswered
 	case !v6 && (kind == 3 || kind == 11 || kind == 12), v6 && kind >= 1 && kind <= 4:
 		p.kind, p.about = kindICMPErr, parseAbout(b[8:], v6)
 	case v6 && (kind >= 130 && kind <= 137 || kind == 143):
@@ -222,8 +235,11 @@ func parseAbout(b []byte, v6 bool) tuple {
 	switch {
 	case hasPorts(t.proto) && len(b) >= 4:
 		t.sport, t.dport = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
-	case (t.proto == protoICMP || t.proto == protoICMPv6) && len(b) >= 6:
-		t.sport = binary.BigEndian.Uint16(b[4:])
+	case t.proto == protoICMP && asks(b, 8), t.proto == protoICMPv6 && asks(b, 128):
+		t.sport, t.dport = binary.BigEndian.Uint16(b[4:]), echoAsked
 	}
 	return t
 }
+
+// asks tells whether a message is of this type, and has an identifier.
+func asks(b []byte, kind byte) bool { return len(b) >= 6 && b[0] == kind }

@@ -50,14 +50,15 @@ func (f Faults) Error() string {
 
 // parser reads line by line; groups may be used before they are told.
 type parser struct {
-	doc      Document
-	groups   map[string]int
-	operands map[string]int
-	pending  []pendingRule
-	defaults int // line of it
-	terms    int
-	line     int
-	faults   Faults
+	doc       Document
+	groups    map[string]int
+	operands  map[string]int
+	pending   []pendingRule
+	defaults  int // line of it
+	noDefault bool
+	terms     int
+	line      int
+	faults    Faults
 }
 
 // pendingRule is a rule whose operands are not looked up yet.
@@ -75,7 +76,7 @@ type pendingRule struct {
 //
 // The error is Faults.
 func Parse(text string) (*Document, error) {
-	p := &parser{groups: map[string]int{}, operands: map[string]int{}}
+	p := &parser{noDefault: true, groups: map[string]int{}, operands: map[string]int{}}
 	if len(text) > MaxText {
 		return nil, Faults{{0, fmt.Sprintf("a policy has at most %d bytes, this one has %d", MaxText, len(text))}}
 	}
@@ -94,7 +95,7 @@ func Parse(text string) (*Document, error) {
 		p.resolve(one)
 	}
 	p.line = 0
-	if p.defaults == 0 {
+	if p.noDefault {
 		p.fault("there is no 'default allow' or 'default deny'")
 	}
 	if len(p.faults) > 0 {
@@ -135,16 +136,15 @@ func (p *parser) setDefault(words []string) {
 	switch {
 	case len(words) != 1 || words[0] != "allow" && words[0] != "deny":
 		p.fault("should be 'default allow' or 'default deny'")
+		p.noDefault = false
+		return
 	case p.defaults > 0:
 		p.fault("the default stands in line %d already", p.defaults)
-	default:
-		p.doc.Default = Deny
-		if words[0] == "allow" {
-			p.doc.Default = Allow
-		}
+		return
 	}
-	if p.defaults == 0 {
-		p.defaults = p.line
+	p.doc.Default, p.defaults, p.noDefault = Deny, p.line, false
+	if words[0] == "allow" {
+		p.doc.Default = Allow
 	}
 }
 
