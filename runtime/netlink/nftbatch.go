@@ -129,7 +129,7 @@ type setSpec struct {
 
 // nft's data types (include/datatype.h of nftables), six bits each in a concatenation.
 const (
-	nftTypeIPv4, nftTypeIPv6, nftTypeEther, nftTypeProto, nftTypePort, nftTypeIfname = 7, 8, 9, 12, 13, 41
+	nftTypeIPv4, nftTypeIPv6, nftTypeEther, nftTypeProto, nftTypePort, nftTypeMark, nftTypeIfname = 7, 8, 9, 12, 13, 19, 41
 )
 
 func concat(types ...uint32) uint32 {

@@ -112,7 +112,7 @@ func (h *Host) ChangeMembers(list []runtime.PolicyChange) error {
 		if c.Addr.Is4() {
 			f = &families[0]
 		}
-		b.elements(kind, memberSet(c.Side, f), []element{{key: c.Addr.AsSlice()}})
+		b.elements(kind, memberSet(f), []element{memberKey(c.Side, c.Addr)})
 	}
 	if again { // what was allowed may not be any more; with nothing but allowing rules more members never forbid
 		forgetFast(b)

@@ -239,10 +239,20 @@ func (p *program) side(f *family, side int, dest bool) [][]expression {
 	}
 	var out [][]expression
 	if s.Living {
-		out = append(out, []expression{network(at, f.size, reg(0)), inSet(memberSet(side, f), reg(0))})
+		number := constant(reg(0), binary.BigEndian.AppendUint32(nil, uint32(side))...)
+		out = append(out, []expression{number, network(at, f.size, reg(1)), inSet(memberSet(f), reg(0))})
 	}
-	if len(f.intervals(s.Nets)) > 0 {
-		out = append(out, []expression{network(at, f.size, reg(0)), inSet(netSet(side, f), reg(0))})
+	list := f.intervals(s.Nets)
+	if len(list) > fewNets {
+		return append(out, []expression{network(at, f.size, reg(0)), inSet(netSet(side, f), reg(0))})
+	}
+	for len(list) > 0 {
+		match := []expression{network(at, f.size, reg(0)), compare(unix.NFT_CMP_GTE, reg(0), list[0].key...)}
+		if list = list[1:]; len(list) > 0 && list[0].end {
+			match = append(match, compare(unix.NFT_CMP_LT, reg(0), list[0].key...))
+			list = list[1:]
+		}
+		out = append(out, match)
 	}
 	return out
 }

@@ -1,6 +1,7 @@
 package netlink
 
 import (
+	"encoding/binary"
 	"fmt"
 	"hash/fnv"
 	"net/netip"
@@ -180,36 +181,38 @@ func forgetFast(b *batch) {
 	}
 }
 
-func memberSet(side int, f *family) string { return fmt.Sprintf("members%d-%s", side, f.suffix) }
-func netSet(side int, f *family) string    { return fmt.Sprintf("nets%d-%s", side, f.suffix) }
+// memberSet has the members of all sides: a key is the number of a side and an address. With a set for each the kernel would look for
+// every one of them in a list of all.
+func memberSet(f *family) string        { return "members" + f.suffix }
+func netSet(side int, f *family) string { return fmt.Sprintf("nets%d-%s", side, f.suffix) }
+
+func memberKey(side int, a netip.Addr) element {
+	return element{key: append(binary.BigEndian.AppendUint32(nil, uint32(side)), a.AsSlice()...)}
+}
 
 // sides writes the sets of addresses.
 func (p *program) sides() {
-	for i := range p.policy.Sides {
-		side := &p.policy.Sides[i]
-		for j := range families {
-			f := &families[j]
-			if side.Living {
-				p.newSet(setSpec{name: memberSet(i, f), keyType: f.nftType, keyLen: f.size})
-				p.elements(unix.NFT_MSG_NEWSETELEM, memberSet(i, f), f.members(p.policy.Members[i]))
+	for j := range families {
+		f := &families[j]
+		p.newSet(setSpec{name: memberSet(f), keyType: concat(nftTypeMark, f.nftType), keyLen: 4 + f.size})
+		var members []element
+		for i := range p.policy.Sides {
+			for _, a := range p.policy.Members[i] {
+				if f.is(a) {
+					members = append(members, memberKey(i, a))
+				}
 			}
-			if list := f.intervals(side.Nets); len(list) > 0 {
+			if list := f.intervals(p.policy.Sides[i].Nets); len(list) > fewNets {
 				p.newSet(setSpec{name: netSet(i, f), keyType: f.nftType, keyLen: f.size, flags: unix.NFT_SET_INTERVAL})
 				p.elements(unix.NFT_MSG_NEWSETELEM, netSet(i, f), list)
 			}
 		}
+		p.elements(unix.NFT_MSG_NEWSETELEM, memberSet(f), members)
 	}
 }
 
-func (f *family) members(list []netip.Addr) []element {
-	var out []element
-	for _, a := range list {
-		if f.is(a) {
-			out = append(out, element{key: a.AsSlice()})
-		}
-	}
-	return out
-}
+// fewNets ends of subnets are compared one by one.
+const fewNets = 4
 
 // intervals makes subnets of the family what the kernel wants: sorted, apart, each with the address behind it.
 func (f *family) intervals(nets []netip.Prefix) []element {
