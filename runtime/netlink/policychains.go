@@ -78,7 +78,7 @@ func (p *program) known(f *family) {
 		p.rule(c, then(f.tcpFlags(5, true), key, inSet(fast, reg(0)), change(dynDelete, fast, reg(0), 0),
 			change(dynUpdate, flows, reg(0), flowClosed), pass())...)
 	}
-	p.rule(c, then(f.protoIs(unix.IPPROTO_UDP), forth, inSet(fast, reg(0)), change(dynUpdate, flows, reg(0), flowNew), pass())...)
+	p.rule(c, then(forth, inSet(fast, reg(0)), change(dynUpdate, flows, reg(0), flowNew), pass())...)
 	p.rule(c, then(back, inSet(fast, reg(0)), pass())...)
 	p.rule(c, goTo(f.set("first")))
 }
@@ -133,7 +133,10 @@ func (p *program) redo(f *family) {
 	p.rule(c, callTo(f.set("again")))
 	p.rule(c, goTo(f.set("answer")))
 	c = f.set("forget")
-	p.rule(c, then(f.key(true), change(dynDelete, f.set("flows"), reg(0), 0), discard())...)
+	forget := change(dynDelete, f.set("flows"), reg(0), 0)
+	p.rule(c, then(f.icmpIs(f.echoReply), f.keyWith(true, true), forget, discard())...)
+	p.rule(c, then(f.noPorts(), f.keyWith(true, false), forget, discard())...)
+	p.rule(c, then(f.key(true), forget, discard())...)
 	p.rule(c, discard())
 }
 
@@ -188,9 +191,23 @@ func (p *program) errors(f *family) {
 	} {
 		p.rule(c, then(plain, key, inSet(f.set("fast"), reg(0)), pass())...)
 	}
-	echo := sent(f.keySource(), f.keyDest(), f.keySport(), f.keyDport())
-	echo[3], echo[4] = transport(at+f.inner+4, 2, f.keySport()), constant(f.keyDport(), 0, 0, 0, 0)
-	p.rule(c, then(plain, echo, inSet(f.set("fast"), reg(0)), pass())...)
+	for kind, ends := range map[byte][2]uint32{f.echo: {f.keySource(), f.keyDest()}, f.echoReply: {f.keyDest(), f.keySource()}} {
+		key := sent(ends[0], ends[1], 0, 0)
+		key[3], key[4] = transport(at+f.inner+4, 2, f.keySport()), constant(f.keyDport(), 0, 0, 0, 0)
+		isEcho := []expression{
+			transport(at+f.innerProto, 1, f.spare()), is(f.spare(), f.icmp), transport(at+f.inner, 1, f.spare()), is(f.spare(), kind),
+		}
+		p.rule(c, then(plain, isEcho, key, inSet(f.set("fast"), reg(0)), pass())...)
+	}
+	bare := []expression{transport(at+f.innerProto, 1, f.spare())}
+	for _, proto := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_SCTP, f.icmp} {
+		bare = append(bare, isNot(f.spare(), proto))
+	}
+	for _, ends := range [][2]uint32{{f.keySource(), f.keyDest()}, {f.keyDest(), f.keySource()}} {
+		key := sent(ends[0], ends[1], 0, 0)
+		key[3], key[4] = constant(f.keySport(), 0, 0, 0, 0), constant(f.keyDport(), 0, 0, 0, 0)
+		p.rule(c, then(plain, bare, key, inSet(f.set("fast"), reg(0)), pass())...)
+	}
 }
 
 // rules writes the policy's own, and its default; back, as they are for an answer. What is allowed returns: a jump to the same

@@ -96,7 +96,7 @@ func (f *Filter) Judge(now Stamp, frame []byte, size int) bool {
 		f.counts.pieces.add(size)
 		return false
 	case kindICMPErr:
-		if p.about.src == p.tuple.dst && (f.alive(now, p.about) || f.alive(now, p.about.reverse())) {
+		if p.about.src == p.tuple.dst && (f.fresh(now, p.about) || f.fresh(now, p.about.reverse())) {
 			return true
 		}
 	case kindPacket:
@@ -119,11 +119,11 @@ func (f *Filter) passes(now Stamp, p *packet, size int) bool {
 		f.renew(now, slot, state, p)
 		return true
 	}
-	if f.isService(t) || f.alive(now, t.reverse()) {
-		if p.flags&(tcpFIN|tcpRST) != 0 {
-			f.close(now, t.reverse())
-		}
+	if f.isService(t) {
 		return true
+	}
+	if pass, known := f.answer(now, p); known {
+		return pass
 	}
 	rule := f.decide(t)
 	count, action := f.counts.fallback, f.fallback
@@ -138,19 +138,23 @@ func (f *Filter) passes(now Stamp, p *packet, size int) bool {
 		f.renew(now, slot, state, p)
 		return true
 	}
-	until := now + FlowNew
-	f.flows.put(now, tag, flowState(until, p.flags&(tcpFIN|tcpRST) != 0, f.gen))
+	if p.begins() {
+		f.flows.put(now, tag, flowState(now+FlowNew, false, f.gen))
+	}
 	return true
 }
 
-// renew notes a packet of a known flow. It writes once a second at most, while nothing changes.
+// renew notes a packet of a known flow. It writes once a second at most, while nothing changes. A flow that has ended is judged anew by
+// what follows; of a segment in pieces nobody looks at that.
 func (f *Filter) renew(now Stamp, slot *flowSlot, state uint64, p *packet) {
-	closing := state&closingBit != 0
+	closing, gen := state&closingBit != 0, f.gen
 	until := now + FlowNew
 	if p.tuple.proto == protoTCP {
 		switch {
-		case p.flags&(tcpFIN|tcpRST) != 0:
-			closing = true
+		case p.ends() && p.first && uint32(state)&genMask == f.gen:
+			return
+		case p.ends():
+			closing, gen = true, 0
 		case p.flags&tcpSYN != 0:
 			closing = false
 		}
@@ -160,33 +164,43 @@ func (f *Filter) renew(now Stamp, slot *flowSlot, state uint64, p *packet) {
 			until = now + FlowTCP
 		}
 	}
-	if next := flowState(until, closing, f.gen); next != state {
+	if next := flowState(until, closing, gen); next != state {
 		slot.state.Store(next)
 	}
 }
 
-// close notes that the other end of a flow has ended it.
-func (f *Filter) close(now Stamp, t tuple) {
-	if slot, state := f.flows.find(now, f.flows.tag(t)); slot != nil {
-		slot.state.Store(flowState(min(now+FlowClosed, expiry(state)), true, uint32(state)))
-	}
+// fresh tells whether a flow was allowed since the last change.
+func (f *Filter) fresh(now Stamp, t tuple) bool {
+	slot, state := f.flows.find(now, f.flows.tag(t))
+	return slot != nil && uint32(state)&genMask == f.gen
 }
 
-// alive tells whether a flow was allowed, and still would be.
-func (f *Filter) alive(now Stamp, t tuple) bool {
+// answer judges what answers a flow, by the flow: if that is not allowed any more, it is forgotten.
+func (f *Filter) answer(now Stamp, p *packet) (pass, known bool) {
+	t := p.tuple.reverse()
 	slot, state := f.flows.find(now, f.flows.tag(t))
 	if slot == nil {
-		return false
+		return false, false
 	}
-	if uint32(state)&genMask == f.gen {
-		return true
+	stale := uint32(state)&genMask != f.gen
+	if stale {
+		rule := f.decide(&t)
+		if rule == nil && f.fallback == Deny || rule != nil && rule.Action == Deny {
+			slot.state.Store(0)
+			return false, true
+		}
 	}
-	rule := f.decide(&t)
-	if rule == nil && f.fallback == Deny || rule != nil && rule.Action == Deny {
-		return false
+	next := state
+	switch {
+	case !p.ends():
+		next = state&^genMask | uint64(f.gen)
+	case stale || !p.first: // the other end has ended it
+		next = flowState(min(now+FlowClosed, expiry(state)), true, 0)
 	}
-	slot.state.Store(state&^genMask | uint64(f.gen))
-	return true
+	if next != state {
+		slot.state.Store(next)
+	}
+	return true, true
 }
 
 // isService tells a question for names, or the answer.

@@ -12,11 +12,13 @@ import (
 type oracle struct {
 	doc   *Document
 	flows map[tuple]*oracleFlow
+	gen   int // of the policy
 }
 
 type oracleFlow struct {
 	until   Stamp
 	closing bool
+	gen     int
 }
 
 func (o *oracle) member(operand int, a netip.Addr) bool {
@@ -66,26 +68,33 @@ func (o *oracle) live(now Stamp, t tuple) *oracleFlow {
 // judge takes TCP, UDP and echo.
 func (o *oracle) judge(now Stamp, t tuple, flags byte) bool {
 	ends := t.proto == protoTCP && flags&(tcpFIN|tcpRST) != 0
-	if back := o.live(now, t.reverse()); back != nil && o.allowed(t.reverse()) && !(o.live(now, t) != nil && o.allowed(t)) {
-		if ends {
-			back.until, back.closing = min(back.until, now+FlowClosed), true
+	f := o.live(now, t)
+	if back := o.live(now, t.reverse()); back != nil && !(f != nil && f.gen == o.gen) {
+		if !o.allowed(t.reverse()) {
+			delete(o.flows, t.reverse())
+			return false
+		}
+		if back.gen = o.gen; ends {
+			back.until, back.closing, back.gen = min(back.until, now+FlowClosed), true, -1
 		}
 		return true
 	}
 	if !o.allowed(t) {
 		return false
 	}
-	f := o.live(now, t)
 	if f == nil {
-		o.flows[t] = &oracleFlow{now + FlowNew, ends}
+		if !ends {
+			o.flows[t] = &oracleFlow{until: now + FlowNew, gen: o.gen}
+		}
 		return true
 	}
+	f.gen = o.gen
 	f.until = now + FlowNew
 	if t.proto != protoTCP {
 		return true
 	}
 	if ends {
-		f.closing = true
+		f.closing, f.gen = true, -1
 	} else if flags&tcpSYN != 0 {
 		f.closing = false
 	}
@@ -117,6 +126,7 @@ func TestFilterAgreesWithOracle(t *testing.T) {
 			case 0:
 				r.set(rapid.SampledFrom(oraclePolicies).Draw(rt, "policy"))
 				o.doc = r.doc
+				o.gen++
 				continue
 			case 1:
 				r.now += Stamp(rapid.SampledFrom([]int{1, FlowClosed, FlowNew - 1, FlowNew, FlowTCP}).Draw(rt, "seconds"))

@@ -57,6 +57,18 @@ type packet struct {
 // Flags of TCP (RFC 9293, section 3.1).
 const tcpFIN, tcpSYN, tcpRST = 1, 2, 4
 
+// ends tells that one end of a connection wants it to end.
+func (p *packet) ends() bool { return p.flags&(tcpFIN|tcpRST) != 0 }
+
+// begins tells whether a packet that is allowed begins a flow: answers of no other ICMP are known, and the end of a connection that nobody
+// has seen is none.
+func (p *packet) begins() bool {
+	if t := &p.tuple; t.proto == protoICMP || t.proto == protoICMPv6 {
+		return t.dport == echoAsked
+	}
+	return !p.ends()
+}
+
 // EtherTypes (IANA).
 const (
 	etherIPv4 = 0x0800
@@ -174,7 +186,9 @@ func (p *packet) upper(b []byte) {
 			p.kind = kindPass
 		}
 	case protoIGMP:
-		p.kind = kindPass
+		if t.src.Is4() {
+			p.kind = kindPass
+		}
 	case protoICMP, protoICMPv6:
 		p.icmp(b)
 	}
@@ -235,11 +249,13 @@ func parseAbout(b []byte, v6 bool) tuple {
 	switch {
 	case hasPorts(t.proto) && len(b) >= 4:
 		t.sport, t.dport = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
-	case t.proto == protoICMP && asks(b, 8), t.proto == protoICMPv6 && asks(b, 128):
+	case t.proto == protoICMP && echoes(b, 8), t.proto == protoICMPv6 && echoes(b, 128):
 		t.sport, t.dport = binary.BigEndian.Uint16(b[4:]), echoAsked
+	case t.proto == protoICMP && echoes(b, 0), t.proto == protoICMPv6 && echoes(b, 129):
+		t.sport, t.dport = binary.BigEndian.Uint16(b[4:]), echoAnswered
 	}
 	return t
 }
 
-// asks tells whether a message is of this type, and has an identifier.
-func asks(b []byte, kind byte) bool { return len(b) >= 6 && b[0] == kind }
+// echoes tells whether a message is of this type, and has an identifier.
+func echoes(b []byte, kind byte) bool { return len(b) >= 6 && b[0] == kind }
