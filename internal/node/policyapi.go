@@ -95,8 +95,8 @@ func (l *policyLoop) show() api.PolicyStatus {
 	}
 	l.due.count = time.Now().Add(policyCounts)
 	s.Default = l.doc.Default.String()
-	for g := range l.doc.Groups {
-		s.Groups = append(s.Groups, api.PolicyGroup{Name: l.doc.Groups[g].Name, Addresses: l.meant.Size(g)})
+	for g, n := range l.meant.Sizes() {
+		s.Groups = append(s.Groups, api.PolicyGroup{Name: l.doc.Groups[g].Name, Addresses: n})
 	}
 	counts := l.counts()
 	for i := range l.doc.Rules {

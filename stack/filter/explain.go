@@ -1,9 +1,6 @@
 package filter
 
-import (
-	"net/netip"
-	"slices"
-)
+import "net/netip"
 
 // Verdict is what a policy says of a first packet from one address to another, and why.
 type Verdict struct {
@@ -38,33 +35,31 @@ func (m *Members) inside(operand int, a netip.Addr) bool {
 // groupsOf lists the groups that an address is in, whether rules name them or not.
 func (m *Members) groupsOf(a netip.Addr) []string {
 	var out []string
+	h := m.byAddr[a]
 	for g := range m.doc.Groups {
-		if slices.ContainsFunc(m.doc.Groups[g].Terms, func(t Term) bool { return m.meant(&t, a) }) {
+		if h != nil && h.in.has(len(m.doc.Operands)+g) || contains(m.doc.Groups[g].nets(), a) {
 			out = append(out, m.doc.Groups[g].Name)
 		}
 	}
 	return out
 }
 
-// meant tells whether a term is about an address.
-func (m *Members) meant(t *Term, a netip.Addr) bool {
-	if t.OnlySubnets() {
-		return contains(t.Subnets, a)
+// Sizes counts the known addresses in each group.
+func (m *Members) Sizes() []int {
+	out := make([]int, len(m.doc.Groups))
+	nets := make([][]netip.Prefix, len(out))
+	for g := range out {
+		nets[g] = m.doc.Groups[g].nets()
 	}
-	h := m.byAddr[a]
-	return h != nil && slices.ContainsFunc(h.list, func(x *member) bool { return t.matches(&x.Endpoint, a) })
-}
-
-// Size counts the known addresses in a group.
-func (m *Members) Size(group int) int {
-	n := 0
-	for a := range m.byAddr {
-		for t := range m.doc.Groups[group].Terms {
-			if m.meant(&m.doc.Groups[group].Terms[t], a) {
-				n++
-				break
+	for a, h := range m.byAddr {
+		for g := range out {
+			if h.in.has(len(m.doc.Operands)+g) || contains(nets[g], a) {
+				out[g]++
 			}
 		}
 	}
-	return n
+	return out
 }
+
+// nets are the subnets of which every address is in the group.
+func (g *Group) nets() []netip.Prefix { return Operand{Terms: g.Terms}.Nets() }

@@ -1,8 +1,10 @@
 package filter
 
 import (
+	mathbits "math/bits"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // Endpoint is something with addresses. It is not changed.
@@ -27,10 +29,18 @@ type Members struct {
 	doc    *Document
 	byID   map[string]*member
 	byAddr map[netip.Addr]*holders
-	living []int // operands in which endpoints come and go
+	living []int               // operands in which endpoints come and go
+	index  map[string][]termOf // by what an endpoint must have, see termKeys
+	others []termOf            // about which nothing so simple can be said
 }
 
-// member is an endpoint with the operands that each of its addresses is in.
+// termOf is a term of a side.
+type termOf struct {
+	side int
+	*Term
+}
+
+// member is an endpoint with the sides that each of its addresses is in.
 type member struct {
 	Endpoint
 	in []bits // by index of Addrs
@@ -42,27 +52,80 @@ type holders struct {
 	in   bits // what any of them is in
 }
 
-// bits is a set of operands. It is not changed.
+// bits is a set of sides: operands, and behind them groups. It is not changed.
 type bits []uint64
 
 func (b bits) has(i int) bool { return i/64 < len(b) && b[i/64]>>(i%64)&1 == 1 }
 
 // NewMembers knows of nobody.
 func NewMembers(d *Document) *Members {
-	m := &Members{doc: d, byID: map[string]*member{}, byAddr: map[netip.Addr]*holders{}}
+	m := &Members{doc: d, byID: map[string]*member{}, byAddr: map[netip.Addr]*holders{}, index: map[string][]termOf{}}
 	for i := range d.Operands {
-		if d.Operands[i].Living() {
-			m.living = append(m.living, i)
-		}
+		m.enter(i, d.Operands[i].Terms)
+	}
+	for g := range d.Groups {
+		m.enter(len(d.Operands)+g, d.Groups[g].Terms)
 	}
 	return m
+}
+
+// enter has terms looked at for a side: an operand, or behind those a group.
+func (m *Members) enter(side int, terms []Term) {
+	for t := range terms {
+		one := termOf{side, &terms[t]}
+		keys := termKeys(one.Term)
+		for _, k := range keys {
+			m.index[k] = append(m.index[k], one)
+		}
+		if len(keys) == 0 && !one.OnlySubnets() {
+			m.others = append(m.others, one)
+		}
+	}
+}
+
+// sides is how many there are.
+func (m *Members) sides() int { return len(m.doc.Operands) + len(m.doc.Groups) }
+
+// termKeys gives texts of which whoever a term is about has one; none if that cannot be said.
+func termKeys(t *Term) []string {
+	plain := func(list []string, prefix string) (out []string) {
+		for _, s := range list {
+			if strings.ContainsAny(s, "*?") {
+				return nil
+			}
+			out = append(out, prefix+s)
+		}
+		return out
+	}
+	if keys := plain(t.Names, "name "); keys != nil {
+		return keys
+	}
+	for _, l := range t.Labels {
+		if keys := plain([]string{l.Value}, "label "+l.Key+"="); keys != nil {
+			return keys
+		}
+	}
+	return plain(t.Peers, "peer ")
+}
+
+// candidates are the terms that may be about an endpoint; some may come twice.
+func (m *Members) candidates(e *Endpoint) []termOf {
+	out := slices.Clone(m.others)
+	for _, n := range e.Names {
+		out = append(out, m.index["name "+n]...)
+	}
+	for k, v := range e.Labels {
+		out = append(out, m.index["label "+k+"="+v]...)
+	}
+	return append(append(out, m.index["peer "+e.Peer]...), m.index["peer "+e.Nickname]...)
 }
 
 // Put makes an endpoint known, or says what it is now.
 func (m *Members) Put(e Endpoint) []Change {
 	n := &member{Endpoint: e}
+	candidates := m.candidates(&n.Endpoint)
 	for _, a := range e.Addrs {
-		n.in = append(n.in, m.within(&n.Endpoint, a))
+		n.in = append(n.in, m.within(&n.Endpoint, candidates, a))
 	}
 	was := m.byID[e.ID]
 	m.byID[e.ID] = n
@@ -77,18 +140,14 @@ func (m *Members) Remove(id string) []Change {
 }
 
 // within tells which operands an endpoint is in with one of its addresses. Subnets alone are left to Operand.Nets.
-func (m *Members) within(e *Endpoint, a netip.Addr) bits {
+func (m *Members) within(e *Endpoint, candidates []termOf, a netip.Addr) bits {
 	var b bits
-	for _, i := range m.living {
-		for t := range m.doc.Operands[i].Terms {
-			term := &m.doc.Operands[i].Terms[t]
-			if !term.OnlySubnets() && term.matches(e, a) {
-				if b == nil {
-					b = make(bits, (len(m.doc.Operands)+63)/64)
-				}
-				b[i/64] |= 1 << (i % 64)
-				break
+	for _, t := range candidates {
+		if !b.has(t.side) && t.matches(e, a) {
+			if b == nil {
+				b = make(bits, (m.sides()+63)/64)
 			}
+			b[t.side/64] |= 1 << (t.side % 64)
 		}
 	}
 	return b
@@ -131,7 +190,7 @@ func (m *Members) refresh(a netip.Addr, out []Change) []Change {
 	if h == nil {
 		return out
 	}
-	next := make(bits, (len(m.doc.Operands)+63)/64)
+	next := make(bits, (m.sides()+63)/64)
 	for _, x := range h.list {
 		if i := slices.Index(x.Addrs, a); i >= 0 {
 			for w, v := range x.in[i] {
@@ -139,9 +198,15 @@ func (m *Members) refresh(a netip.Addr, out []Change) []Change {
 			}
 		}
 	}
-	for _, i := range m.living {
-		if had, has := h.in.has(i), next.has(i); had != has {
-			out = append(out, Change{i, a, has})
+	for w := range next {
+		var had uint64
+		if w < len(h.in) {
+			had = h.in[w]
+		}
+		for changed := had ^ next[w]; changed != 0; changed &= changed - 1 {
+			if i := 64*w + mathbits.TrailingZeros64(changed); i < len(m.doc.Operands) {
+				out = append(out, Change{i, a, next.has(i)})
+			}
 		}
 	}
 	if h.in = next; len(h.list) == 0 {
@@ -235,9 +300,11 @@ func glob(pattern, text string) bool {
 func (m *Members) All() [][]netip.Addr {
 	out := make([][]netip.Addr, len(m.doc.Operands))
 	for a, h := range m.byAddr {
-		for _, i := range m.living {
-			if h.in.has(i) {
-				out[i] = append(out[i], a)
+		for w, set := range h.in {
+			for ; set != 0; set &= set - 1 {
+				if i := 64*w + mathbits.TrailingZeros64(set); i < len(out) {
+					out[i] = append(out[i], a)
+				}
 			}
 		}
 	}

@@ -2,7 +2,9 @@ package filter
 
 import (
 	"fmt"
+	"hash/maphash"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -218,4 +220,45 @@ func BenchmarkJudge(b *testing.B) {
 			}
 		})
 	}
+}
+
+// thousand is a policy of a thousand rules between as many groups of one container each, and these containers.
+func thousand() (text string, list []Endpoint) {
+	var b strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&b, "group g%d name c%d label app=a%d\nallow g%d -> g%d tcp %d\n", i, i, i, i, (i*7+1)%1000, 1000+i)
+		list = append(list, Endpoint{
+			ID: fmt.Sprint(i), Peer: "p", Names: []string{fmt.Sprint("c", i), fmt.Sprint("c", i, ".weave.local")}, Labels: map[string]string{"app": fmt.Sprint("a", i), "tier": "x"},
+			Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), netip.AddrFrom16([16]byte{0: 0xfd, 14: byte(i >> 8), 15: byte(i)})},
+		})
+	}
+	return b.String() + "default deny\n", list
+}
+
+func BenchmarkThousand(b *testing.B) {
+	text, list := thousand()
+	flows, counts := NewFlows(maphash.MakeSeed()), NewCounts()
+	var doc *Document
+	var m *Members
+	b.Run("new policy", func(b *testing.B) {
+		for b.Loop() {
+			var err error
+			if doc, err = Parse(text); err != nil {
+				b.Fatal(err)
+			}
+			m = NewMembers(doc)
+			for _, e := range list {
+				m.Put(e)
+			}
+			New(doc, m, service, flows, counts)
+		}
+	})
+	b.Run("one container changes", func(b *testing.B) {
+		for i := 0; b.Loop(); i++ {
+			e := list[i%len(list)]
+			e.Names = []string{fmt.Sprint("c", i)}
+			m.Put(e)
+			New(doc, m, service, flows, counts)
+		}
+	})
 }
