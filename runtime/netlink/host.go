@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	mnl "github.com/mdlayher/netlink"
 	vnl "github.com/vishvananda/netlink"
 
 	"weave/runtime"
@@ -57,6 +58,8 @@ type Host struct {
 	forwardings []runtime.Forwarding
 	watched     atomic.Pointer[map[chainID]bool] // chains of others that were looked at last
 
+	ears    atomic.Pointer[mnl.Conn] // of WatchRules
+	changed chan struct{}            // rules are to be looked at
 	bridgeTables
 }
 
@@ -81,7 +84,7 @@ func Open(cfg Config, log *slog.Logger) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open host's network namespace: %w (CAP_SYS_ADMIN and CAP_NET_ADMIN are needed)", err)
 	}
-	return &Host{cfg: cfg, log: log, space: s, uplink: cfg.Uplink}, nil
+	return &Host{cfg: cfg, log: log, space: s, uplink: cfg.Uplink, changed: make(chan struct{}, 1)}, nil
 }
 
 // Close gives up the namespace's descriptors. No interface is touched.

@@ -14,8 +14,25 @@ import (
 
 // bridgeTables is what is wanted of our tables of the bridge family.
 type bridgeTables struct {
-	policy *runtime.Policy // nil: none
-	guards map[string]guard
+	policy  *runtime.Policy // nil: none
+	written shape           // of the policy's table
+	guards  map[string]guard
+}
+
+// shape is by what a table is known to be as it was written.
+type shape struct{ rules, sets int }
+
+func shapeOf(b *batch) shape {
+	var s shape
+	for i := range b.messages {
+		switch b.messages[i].Header.Type & 0xff {
+		case unix.NFT_MSG_NEWRULE:
+			s.rules++
+		case unix.NFT_MSG_NEWSET:
+			s.sets++
+		}
+	}
+	return s
 }
 
 // resetBridgeTables takes them away.
@@ -28,7 +45,7 @@ func (h *Host) resetBridgeTables() error {
 func (h *Host) keepBridgeTables() error {
 	var errs []error
 	if h.policy != nil {
-		ok, err := h.intact(h.policyTable(), h.policyBatch(tableSeen{}))
+		ok, err := h.intact(h.policyTable(), h.written)
 		if err == nil && !ok {
 			h.log.Info("the table of the policy is made anew")
 			err = h.writePolicy()
@@ -38,7 +55,7 @@ func (h *Host) keepBridgeTables() error {
 	if len(h.guards) > 0 {
 		b := &batch{table: h.cfg.Bridge}
 		h.guardBatch(b)
-		ok, err := h.intact(b.table, b)
+		ok, err := h.intact(b.table, shapeOf(b))
 		if err == nil && !ok {
 			h.log.Info("the table that guards containers' ports is made anew")
 			err = h.writeGuards()
@@ -48,8 +65,8 @@ func (h *Host) keepBridgeTables() error {
 	return errors.Join(errs...)
 }
 
-// intact tells whether a table has as many rules, and the same sets, as a batch makes of it.
-func (h *Host) intact(table string, b *batch) (bool, error) {
+// intact tells whether a table has as many rules and sets as were written.
+func (h *Host) intact(table string, want shape) (bool, error) {
 	seen, err := h.lookAtTable(table)
 	if err != nil || !seen.there {
 		return false, err
@@ -59,16 +76,7 @@ func (h *Host) intact(table string, b *batch) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	wantRules, wantSets := 0, 0
-	for i := range b.messages {
-		switch b.messages[i].Header.Type & 0xff {
-		case unix.NFT_MSG_NEWRULE:
-			wantRules++
-		case unix.NFT_MSG_NEWSET:
-			wantSets++
-		}
-	}
-	return rules == wantRules && len(seen.sets) == wantSets, nil
+	return shape{rules, len(seen.sets)} == want, nil
 }
 
 func (h *Host) policyTable() string { return h.cfg.Bridge + policySuffix }
@@ -140,12 +148,16 @@ func (h *Host) writePolicy() error {
 		b.delTable()
 		return h.commit(b)
 	}
-	err = h.commit(h.policyBatch(seen))
-	if err != nil && seen.there {
-		h.log.Warn("the table of the policy is not as we made it, and is made anew: flows of containers are forgotten", "err", err)
-		err = h.commit(h.policyBatch(tableSeen{there: true, foreign: true}))
-	}
-	return err
+	return h.quietly(func() error {
+		b := h.policyBatch(seen)
+		h.written = shapeOf(b)
+		err := h.commit(b)
+		if err != nil && seen.there {
+			h.log.Warn("the table of the policy is not as we made it, and is made anew: flows of containers are forgotten", "err", err)
+			err = h.commit(h.policyBatch(tableSeen{there: true, foreign: true}))
+		}
+		return err
+	})
 }
 
 // tableSeen is what is seen of a table of the bridge family.
