@@ -156,18 +156,30 @@ type matrix struct {
 
 func matrices(s *scene) []matrix {
 	return []matrix{
-		{"names", "group web name web*\ngroup db name db?\nallow web -> db tcp 80\ndefault deny\n",
-			[]string{"web1 db1 80", "web2 db1 80", "!web1 db1 81", "!db1 web1 80", "!guest1 db1 80", "!web1 db1 icmp", "!web1 web2 80", "!web1 db1 udp"}},
-		{"subnet", "group low subnet " + subnetsOf(s.parties["web1"]) + "\nallow low -> * tcp 80-81\nallow low -> * icmp\ndefault deny\n",
-			[]string{"web1 db1 80", "web1 web2 81", "web1 guest1 icmp", "web1 db1 big", "!web2 db1 80", "!db1 web1 80", "!web2 web1 icmp"}},
-		{"peer", "group here peer host1\ngroup there peer host2\nallow here -> there\ndefault deny\n",
-			[]string{"web1 db1 80", "web2 guest1 81", "web1 db1 udp", "web1 db1 bigudp", "web1 db1 icmp", "!db1 web1 80", "!web1 web2 80", "!db1 guest1 icmp"}},
-		{"deny", "group guests name guest*\ngroup db name db*\ndeny guests -> db tcp,udp\ndeny db -> guests tcp 81\ndefault allow\n",
-			[]string{"web1 db1 80", "guest1 web1 80", "guest1 db1 icmp", "!guest1 db1 80", "!guest1 db1 udp", "!guest1 db1 bigudp", "db1 guest1 80", "!db1 guest1 81"}},
-		{"order", "group web name web*\ngroup first name web1\nallow first -> * tcp 80\ndeny web -> *\nallow * -> *\ndefault deny\n",
-			[]string{"web1 db1 80", "web1 web2 80", "!web2 db1 80", "!web1 db1 81", "db1 guest1 81", "db1 web1 udp"}},
-		{"udp", "group web name web*\ngroup db name db*\nallow web -> db udp 90\ndefault deny\n",
-			[]string{"web1 db1 udp", "web1 db1 bigudp", "!web1 db1 80", "!db1 web1 udp", "!guest1 db1 udp", "!guest1 db1 bigudp", "!web1 db1 big"}},
+		{
+			"names", "group web name web*\ngroup db name db?\nallow web -> db tcp 80\ndefault deny\n",
+			[]string{"web1 db1 80", "web2 db1 80", "!web1 db1 81", "!db1 web1 80", "!guest1 db1 80", "!web1 db1 icmp", "!web1 web2 80", "!web1 db1 udp"},
+		},
+		{
+			"subnet", "group low subnet " + subnetsOf(s.parties["web1"]) + "\nallow low -> * tcp 80-81\nallow low -> * icmp\ndefault deny\n",
+			[]string{"web1 db1 80", "web1 web2 81", "web1 guest1 icmp", "web1 db1 big", "!web2 db1 80", "!db1 web1 80", "!web2 web1 icmp"},
+		},
+		{
+			"peer", "group here peer host1\ngroup there peer host2\nallow here -> there\ndefault deny\n",
+			[]string{"web1 db1 80", "web2 guest1 81", "web1 db1 udp", "web1 db1 bigudp", "web1 db1 icmp", "!db1 web1 80", "!web1 web2 80", "!db1 guest1 icmp"},
+		},
+		{
+			"deny", "group guests name guest*\ngroup db name db*\ndeny guests -> db tcp,udp\ndeny db -> guests tcp 81\ndefault allow\n",
+			[]string{"web1 db1 80", "guest1 web1 80", "guest1 db1 icmp", "!guest1 db1 80", "!guest1 db1 udp", "!guest1 db1 bigudp", "db1 guest1 80", "!db1 guest1 81"},
+		},
+		{
+			"order", "group web name web*\ngroup first name web1\nallow first -> * tcp 80\ndeny web -> *\nallow * -> *\ndefault deny\n",
+			[]string{"web1 db1 80", "web1 web2 80", "!web2 db1 80", "!web1 db1 81", "db1 guest1 81", "db1 web1 udp"},
+		},
+		{
+			"udp", "group web name web*\ngroup db name db*\nallow web -> db udp 90\ndefault deny\n",
+			[]string{"web1 db1 udp", "web1 db1 bigudp", "!web1 db1 80", "!db1 web1 udp", "!guest1 db1 udp", "!guest1 db1 bigudp", "!web1 db1 big"},
+		},
 	}
 }
 

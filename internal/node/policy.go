@@ -80,11 +80,8 @@ type policyCall struct {
 	reply chan<- policyReply // has room; nil = nobody cares
 }
 
-// policyQuestion is what a packet would meet; nil words: how the policy stands.
-type policyQuestion struct {
-	from, to, service string
-	test              bool
-}
+// policyQuestion asks what a packet would meet.
+type policyQuestion struct{ from, to, service string }
 
 type policyReply struct {
 	status  api.PolicyStatus

@@ -29,7 +29,7 @@ type kernelEnd struct {
 }
 
 // inNamespace makes a network namespace and calls fn in it.
-func inNamespace(t *testing.T, fn func() error) string {
+func inNamespace(t testing.TB, fn func() error) string {
 	t.Helper()
 	type made struct {
 		file *os.File

@@ -29,7 +29,6 @@ type Members struct {
 	doc    *Document
 	byID   map[string]*member
 	byAddr map[netip.Addr]*holders
-	living []int               // operands in which endpoints come and go
 	index  map[string][]termOf // by what an endpoint must have, see termKeys
 	others []termOf            // about which nothing so simple can be said
 }
