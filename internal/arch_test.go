@@ -35,6 +35,7 @@ var engineSuite = []string{"netns-tests/lab", "runtime", "runtime/docker", "runt
 // that is missing here fails the test: say first where it belongs.
 var rooms = map[string]room{
 	"stack":               {pure: true, above: coreReason},
+	"stack/filter":        {pure: true, above: coreReason},
 	"stack/host":          {may: []string{"stack"}, above: edgeReason},
 	"peer/wire":           {pure: true, above: coreReason},
 	"peer/session":        {pure: true, may: []string{"peer/wire", "peer/session/gcm"}, above: coreReason},
@@ -43,6 +44,7 @@ var rooms = map[string]room{
 	"ipam":                {pure: true, may: []string{"peer"}, above: coreReason + "; of peers it knows the name"},
 	"dns":                 {pure: true, may: []string{"peer"}, above: coreReason + "; of peers it knows the name"},
 	"dns/server":          {may: []string{"dns"}, above: edgeReason},
+	"policy":              {pure: true, may: []string{"peer"}, above: coreReason + "; of peers it knows the name"},
 	"runtime":             {pure: true, knows: []string{"context"}, above: coreReason + "; context stands in the signatures of Engine"},
 	"runtime/docker":      {may: []string{"runtime", "runtime/enginelist"}, tests: []string{"runtime/enginetest"}, above: edgeReason},
 	"runtime/podman":      {may: []string{"runtime", "runtime/enginelist"}, tests: []string{"runtime/enginetest"}, above: edgeReason},

@@ -57,6 +57,7 @@ type loops struct {
 	presence    *presence    // nil: the bridge is the host's presence
 	exposure    *exposure
 	services    *portServices
+	policy      *policyLoop
 }
 
 // phase is how far the daemon is.
@@ -126,6 +127,9 @@ func (n *node) open(ctx context.Context) error {
 		return err
 	}
 	if err := n.openEngines(); err != nil {
+		return err
+	}
+	if err := n.openPolicy(); err != nil {
 		return err
 	}
 	if err := n.openProxy(); err != nil {
@@ -222,6 +226,7 @@ func (n *node) openUserHost() error {
 // openAttachments takes over what was attached before.
 func (n *node) openAttachments(ctx context.Context) error {
 	n.attachments = newAttachments(n.host, n.store, n.log)
+	n.attachments.guard = !n.cfg.AllowSpoof
 	if err := n.attachments.load(); err != nil {
 		return err
 	}
@@ -295,6 +300,7 @@ func (n *node) run(ctx context.Context) error {
 	g.Go(func() error { return n.watchAddresses(ctx) })
 	g.Go(func() error { return tidy(ctx) })
 	g.Go(func() error { return n.watchContainers(ctx) })
+	g.Go(func() error { return n.policy.run(ctx) })
 	if n.ipam != nil {
 		g.Go(func() error { return n.ipam.run(ctx) })
 	}

@@ -21,6 +21,7 @@ import (
 	"weave/runtime/netlink"
 	"weave/runtime/rootless"
 	"weave/stack"
+	"weave/stack/filter"
 	"weave/tun"
 )
 
@@ -47,7 +48,7 @@ type userHost struct {
 type userTap struct {
 	at     runtime.Attachment
 	device *tun.Device
-	port   stack.Port
+	port   *localPort
 	watch  *rootless.Watch
 }
 
@@ -132,6 +133,7 @@ func (h *userHost) attach(ctx context.Context, a runtime.Attachment) ([]string, 
 		warnings, _, err := h.inside(ctx, tap.watch.PID(), insideRequest{Attachment: a, Service: h.service, Gateways: h.egress})
 		if err == nil {
 			tap.at = a
+			tap.keep()
 		}
 		return warnings, err
 	}
@@ -157,7 +159,7 @@ func (h *userHost) makeTap(ctx context.Context, a runtime.Attachment) (*userTap,
 		watch.Close()
 		return nil, nil, err
 	}
-	tap := &userTap{at: a, watch: watch}
+	tap := &userTap{at: a, port: &localPort{}, watch: watch}
 	if tap.device, err = adopt(file); err != nil {
 		watch.Close()
 		return nil, nil, err
@@ -167,16 +169,25 @@ func (h *userHost) makeTap(ctx context.Context, a runtime.Attachment) (*userTap,
 
 // take makes an interface a port of the switch, or closes it. h.mu is held.
 func (h *userHost) take(tap *userTap) (err error) {
-	if tap.port, err = h.freePort(); err != nil {
+	if tap.port.port, err = h.freePort(); err != nil {
 		return errors.Join(err, tap.device.Close(), tap.watch.Close())
 	}
 	h.taps[tap.at.Target.ID] = tap
-	var queues []tapQueue
 	for _, q := range tap.device.Queues() {
-		queues = append(queues, q)
+		tap.port.queues = append(tap.port.queues, q)
 	}
-	h.dp.addLocal(&localPort{port: tap.port, queues: queues})
+	tap.keep()
+	h.dp.addLocal(tap.port)
 	return nil
+}
+
+// keep has the interface's guard follow its addresses.
+func (t *userTap) keep() {
+	if !t.at.Guarded || t.at.MAC.IsZero() {
+		t.port.guard.Store(nil)
+		return
+	}
+	t.port.guard.Store(filter.NewGuard(t.at.MAC, addrsOf(t.at.Addresses)))
 }
 
 // adopt makes a device of a descriptor that a child sent.
@@ -196,7 +207,7 @@ func adopt(file *os.File) (*tun.Device, error) {
 func (h *userHost) freePort() (stack.Port, error) {
 	used := map[stack.Port]bool{}
 	for _, tap := range h.taps {
-		used[tap.port] = true
+		used[tap.port.port] = true
 	}
 	for p := tapPort; p <= lastLocalPort; p++ {
 		if !used[p] && h.dp.locals.Load().of(p) == nil {
@@ -250,6 +261,7 @@ func (h *userHost) Detach(ctx context.Context, t runtime.Target, addresses []net
 		return fmt.Errorf("detach %s: %w", t, err)
 	}
 	tap.at = left
+	tap.keep()
 	return nil
 }
 
@@ -257,7 +269,7 @@ func (h *userHost) Detach(ctx context.Context, t runtime.Target, addresses []net
 func (h *userHost) drop(id runtime.Identity) {
 	tap := h.taps[id]
 	delete(h.taps, id)
-	h.dp.removeLocal(tap.port)
+	h.dp.removeLocal(tap.port.port)
 	h.past = h.past.Add(tap.device.Stats())
 	if err := errors.Join(tap.device.Close(), tap.watch.Close()); err != nil {
 		h.log.Debug("an interface was closed twice", "err", err)

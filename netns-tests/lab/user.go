@@ -157,11 +157,13 @@ func (u *User) Env() []string {
 }
 
 // Run runs a command as the user, on the host.
-func (u *User) Run(args ...string) Result {
+func (u *User) Run(args ...string) Result { return u.runWith("", args...) }
+
+func (u *User) runWith(stdin string, args ...string) Result {
 	ctx, cancel := context.WithTimeout(context.Background(), commandLimit)
 	defer cancel()
 	cmd := u.Command(ctx, args...)
-	return finish(ctx, cmd, func() error { return u.Host.Start(cmd) }, "", append([]string{filepath.Base(args[0])}, args[1:]...))
+	return finish(ctx, cmd, func() error { return u.Host.Start(cmd) }, stdin, append([]string{filepath.Base(args[0])}, args[1:]...))
 }
 
 // Weave runs the weave binary as the user.
@@ -259,3 +261,6 @@ func (b *Box) Close() error {
 	}
 	return errors.Join(b.net.Close(), b.uts.Close())
 }
+
+// Policy runs `weave policy set` with a policy, as the user.
+func (u *User) Policy(text string) Result { return u.runWith(text, u.bin, "policy", "set", "-") }
