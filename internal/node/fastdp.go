@@ -45,16 +45,20 @@ type fastdp struct {
 	log    *slog.Logger
 	self   peer.Name
 	secret [32]byte // X25519
-	port   uint16   // of data sessions; the kernel path's is the next
 	host   *netlink.Host
-	auto   bool // the MTU follows the paths
-
-	trusted []netip.Prefix // where clear text may go although there is a password
-	shield  shield         // nil: there is none, and the path is for clear text only
+	fastRules
 
 	beats  []netip.Addr // to whom they go
 	learnt map[stack.MAC]time.Time
 	sparse bool
+}
+
+// fastRules are what the operator, and the host, say about who may be on the kernel path.
+type fastRules struct {
+	port    uint16         // of data sessions; the kernel path's is the next
+	trusted []netip.Prefix // where clear text may go although there is a password
+	shield  shield         // nil: there is none, and the path is for clear text only
+	auto    bool           // the MTU follows the paths
 }
 
 // shield protects the kernel path to peers to which clear text must not go, such as by IPsec. Where Raise fails nothing may
@@ -68,7 +72,8 @@ type shield interface {
 func (n *node) openFast() error {
 	f := &fastdp{
 		dp: n.dp, store: n.store, log: n.log.With("part", overlayFast), self: n.memory.name,
-		secret: n.memory.identity.X25519Private(), port: uint16(n.cfg.Port), host: n.bridge, auto: n.cfg.AutoMTU, trusted: n.cfg.TrustedSubnets,
+		secret: n.memory.identity.X25519Private(), host: n.bridge,
+		fastRules: fastRules{port: uint16(n.cfg.Port), auto: n.cfg.AutoMTU, trusted: n.cfg.TrustedSubnets},
 	}
 	n.sessions.fast = f
 	switch {

@@ -296,8 +296,7 @@ func (n *node) run(ctx context.Context) error {
 	g.Go(func() error { return unlessDone(ctx, n.transport.Run(ctx, n.mesh.events)) })
 	g.Go(func() error { return n.mesh.run(ctx) })
 	g.Go(func() error { return n.sessions.run(ctx) })
-	g.Go(func() error { return n.ended("kernel path", n.sessions.fast.run(ctx)) })
-	g.Go(func() error { return n.watchAddresses(ctx) })
+	n.follow(ctx, g)
 	g.Go(func() error { return tidy(ctx) })
 	g.Go(func() error { return n.watchContainers(ctx) })
 	g.Go(func() error { return n.policy.run(ctx) })
@@ -334,9 +333,6 @@ func (n *node) run(ctx context.Context) error {
 			g.Go(func() error { return n.proxy.run(ctx) })
 		}
 		g.Go(func() error { return n.services.run(ctx) })
-		if n.cfg.AutoMTU {
-			g.Go(func() error { return (&mtuKeeper{n: n}).run(ctx) })
-		}
 		if n.bridge != nil {
 			g.Go(func() error { return n.watchRules(ctx) })
 		}
