@@ -145,7 +145,7 @@ func TestRootlessFloods(t *testing.T) {
 	attached := 3
 	for name, frame := range map[string]func(uint32) []byte{
 		"addresses": func(i uint32) []byte { return lab.Frame(made(i+1), made(i), 0x88b5, make([]byte, 46)) },
-		"requests":  func(i uint32) []byte { return lab.GratuitousARP(made(0), net.IPv4(10, 2, byte(i>>8), byte(i))) },
+		"requests":  func(i uint32) []byte { return lab.GratuitousARP(made(0), net.IPv4(10, 3, byte(i>>8), byte(i))) },
 		"groups": func(i uint32) []byte {
 			return lab.Frame(net.HardwareAddr{1, 0, 0x5e, byte(i>>16) & 0x7f, byte(i >> 8), byte(i)}, made(0), 0x88b5, make([]byte, 46))
 		},
