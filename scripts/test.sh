@@ -49,7 +49,7 @@ racing_daemons() {
 }
 everything() {
   CGO_ENABLED=$cgo "$GO" test -tags remote "${race[@]}" -count=1 -timeout 10m -json "${others[@]}"
-  CGO_ENABLED=$cgo "$GO" test -tags remote "${race[@]}" -count=1 -timeout 15m -p 1 -json ./netns-tests/...
+  CGO_ENABLED=$cgo "$GO" test -tags remote "${race[@]}" -count=1 -timeout 20m -p 1 -json ./netns-tests/...
   if [ "$cgo" = 1 ]; then racing_daemons; fi
   scripts/test-as-user.sh "$tmp"
 }
