@@ -84,10 +84,9 @@ func readOptions(c *cli.Context, d dirs) (options, error) {
 		Tap:         c.String("tap"),
 		Queues:      c.Int("queues"),
 		Rootless:    os.Geteuid() != 0,
-		AllowSpoof:  c.Bool("allow-spoof"),
-		Egress:      c.Bool("egress"),
-		Paths:       node.Paths{State: d.state, Run: d.run},
-		Listeners:   node.Listeners{HTTP: c.String("http-addr"), Status: c.String("status-addr")},
+		Egress:      c.Bool("egress"), AllowSpoof: c.Bool("allow-spoof"),
+		Paths:     node.Paths{State: d.state, Run: d.run},
+		Listeners: node.Listeners{HTTP: c.String("http-addr"), Status: c.String("status-addr")},
 	}
 	var err error
 	if cfg.MTU, cfg.AutoMTU, err = parseMTU(c.String("mtu")); err != nil {

@@ -139,12 +139,17 @@ type dataplane struct {
 
 	sockets []socketPair // at least one; more share the port
 
-	policy   atomic.Pointer[filter.Filter] // nil: none, or the kernel's bridge has it
+	policy atomic.Pointer[filter.Filter] // nil: none, or the kernel's bridge has it
+	localSet
+
+	eventQueues
+}
+
+// localSet is the ports on this host, and who follows them.
+type localSet struct {
 	locals   atomic.Pointer[localPorts]
 	localsMu sync.Mutex // held to change locals and waiters, never to read locals
 	waiters  []*waiter
-
-	eventQueues
 }
 
 // exits are what frames leave by beside the sockets. It is set before the lanes start.

@@ -294,12 +294,10 @@ func (n *node) run(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return unlessDone(ctx, n.transport.Run(ctx, n.mesh.events)) })
-	g.Go(func() error { return n.mesh.run(ctx) })
-	g.Go(func() error { return n.sessions.run(ctx) })
+	for _, loop := range []func(context.Context) error{n.mesh.run, n.sessions.run, tidy, n.watchContainers, n.policy.run} {
+		g.Go(func() error { return loop(ctx) })
+	}
 	n.follow(ctx, g)
-	g.Go(func() error { return tidy(ctx) })
-	g.Go(func() error { return n.watchContainers(ctx) })
-	g.Go(func() error { return n.policy.run(ctx) })
 	if n.ipam != nil {
 		g.Go(func() error { return n.ipam.run(ctx) })
 	}

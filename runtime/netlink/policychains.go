@@ -78,8 +78,8 @@ func (p *program) known(f *family) {
 		p.rule(c, then(f.tcpFlags(5, true), key, inSet(fast, reg(0)), change(dynDelete, fast, reg(0), 0),
 			change(dynUpdate, flows, reg(0), flowClosed), pass())...)
 	}
-	p.rule(c, then(forth, inSet(fast, reg(0)), change(dynUpdate, flows, reg(0), flowNew), pass())...)
 	p.rule(c, then(back, inSet(fast, reg(0)), pass())...)
+	p.rule(c, then(forth, inSet(fast, reg(0)), change(dynUpdate, flows, reg(0), flowNew), pass())...)
 	p.rule(c, goTo(f.set("first")))
 }
 
