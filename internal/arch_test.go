@@ -34,6 +34,7 @@ var engineSuite = []string{"netns-tests/lab", "runtime", "runtime/docker", "runt
 // that is missing here fails the test: say first where it belongs.
 var rooms = map[string]room{
 	"stack":               {pure: true, above: coreReason},
+	"stack/filter":        {pure: true, above: coreReason},
 	"stack/host":          {may: []string{"stack"}, above: edgeReason},
 	"peer/wire":           {pure: true, above: coreReason},
 	"peer/session":        {pure: true, may: []string{"peer/wire", "peer/session/gcm"}, above: coreReason},
@@ -42,6 +43,7 @@ var rooms = map[string]room{
 	"ipam":                {pure: true, may: []string{"peer"}, above: coreReason + "; of peers it knows the name"},
 	"dns":                 {pure: true, may: []string{"peer"}, above: coreReason + "; of peers it knows the name"},
 	"dns/server":          {may: []string{"dns"}, above: edgeReason},
+	"policy":              {pure: true, may: []string{"peer"}, above: coreReason + "; of peers it knows the name"},
 	"runtime":             {pure: true, knows: []string{"context"}, above: coreReason + "; context stands in the signatures of Engine"},
 	"runtime/docker":      {may: []string{"runtime"}, above: edgeReason},
 	"runtime/podman":      {may: []string{"runtime"}, above: edgeReason},

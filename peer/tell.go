@@ -14,8 +14,9 @@ type Channel uint32
 
 // Channels in use.
 const (
-	ChannelIPAM Channel = 1
-	ChannelDNS  Channel = 2
+	ChannelIPAM   Channel = 1
+	ChannelDNS    Channel = 2
+	ChannelPolicy Channel = 3
 )
 
 // Limits of letters.
