@@ -29,6 +29,7 @@ type Attachment struct {
 	MulticastRoute bool           // 224.0.0.0/4 through the interface
 	Service        netip.Addr     `json:"-"` // gets a route through the interface; invalid: none
 	MTU            int            // bytes; 0 is DefaultMTU
+	Guarded        bool           `json:"-"` // it may use its own MAC and addresses only
 }
 
 // Port is the host-side end of an attachment's veth.

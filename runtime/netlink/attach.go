@@ -52,9 +52,15 @@ func (h *Host) attach(ctx context.Context, a runtime.Attachment) ([]string, erro
 	}
 	fresh := runtime.Remove(a.Addresses, seen.Addresses)
 	a.Service = h.service
+	a.Target.ID = inside.id
+	unguarded, restore := h.guardAttached(a, seen) // first, so that not one frame passes before
 	warnings, err := h.apply(ctx, a, seen, inside)
-	if err != nil || len(fresh) == 0 {
+	if err != nil {
+		restore()
 		return warnings, err
+	}
+	if warnings = append(unguarded, warnings...); len(fresh) == 0 {
+		return warnings, nil
 	}
 	routes, err := h.routes()
 	if err != nil {
@@ -134,6 +140,9 @@ func (h *Host) detach(ctx context.Context, t runtime.Target, addresses []netip.P
 	for _, w := range warnings {
 		h.log.Warn(w, "target", t)
 	}
+	if err == nil {
+		h.guardDetached(t, want.Addresses)
+	}
 	if err != nil || len(want.Addresses) == 0 {
 		return err
 	}
@@ -159,6 +168,9 @@ func (h *Host) Reconcile(ctx context.Context, wanted []runtime.Attachment) (lost
 		if err := h.addUplink(ctx); err != nil && !gone(err) {
 			errs = append(errs, err)
 		}
+	}
+	if err := h.guardAll(wanted); err != nil {
+		h.log.Warn("ports of containers are not guarded", "err", err)
 	}
 	for _, a := range wanted {
 		warnings, err := h.attach(ctx, a)

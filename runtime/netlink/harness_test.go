@@ -19,7 +19,7 @@ import (
 var bridgeMAC = net.HardwareAddr{0x8a, 0x3e, 0x3e, 0x3e, 0x3e, 0x3e}
 
 // newNamespace makes a network namespace that lives as long as the test, and returns a path to it.
-func newNamespace(t *testing.T) string {
+func newNamespace(t testing.TB) string {
 	t.Helper()
 	type result struct {
 		file *os.File

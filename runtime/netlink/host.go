@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	mnl "github.com/mdlayher/netlink"
 	vnl "github.com/vishvananda/netlink"
 
 	"weave/runtime"
@@ -56,6 +57,10 @@ type Host struct {
 
 	forwardings []runtime.Forwarding
 	watched     atomic.Pointer[map[chainID]bool] // chains of others that were looked at last
+
+	ears    atomic.Pointer[mnl.Conn] // of WatchRules
+	changed chan struct{}            // rules are to be looked at
+	bridgeTables
 }
 
 // Open opens the host's namespace. It changes nothing. log may be nil.
@@ -79,7 +84,7 @@ func Open(cfg Config, log *slog.Logger) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open host's network namespace: %w (CAP_SYS_ADMIN and CAP_NET_ADMIN are needed)", err)
 	}
-	return &Host{cfg: cfg, log: log, space: s, uplink: cfg.Uplink}, nil
+	return &Host{cfg: cfg, log: log, space: s, uplink: cfg.Uplink, changed: make(chan struct{}, 1)}, nil
 }
 
 // Close gives up the namespace's descriptors. No interface is touched.
@@ -180,6 +185,9 @@ func (h *Host) Reset() error {
 	h.exposing, h.exposed, h.forwardings = false, nil, nil
 	if warnings, err := h.assertRules(); err != nil || len(warnings) > 0 {
 		h.log.Warn("rules of the host may be left behind", "err", err, "warnings", warnings) // a kernel without nf_tables has none
+	}
+	if err := h.resetBridgeTables(); err != nil {
+		h.log.Warn("rules of the bridge may be left behind", "err", err)
 	}
 	for _, l := range links {
 		if l.Type() == "bridge" {

@@ -28,7 +28,13 @@ func (h *Host) Lives(t runtime.Target) bool {
 		return true
 	}
 	_, err := h.inspect(t)
-	return !errors.Is(err, ErrNoTarget)
+	if !errors.Is(err, ErrNoTarget) {
+		return true
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.guardDetached(t, nil)
+	return false
 }
 
 // Interface shows what users see of a namespace: its interface's MAC and addresses (without link-local ones); false if it

@@ -35,25 +35,41 @@ func (h *Host) WatchRules(ctx context.Context) error {
 		return fmt.Errorf("watch nf_tables: %w", err)
 	}
 	_ = conn.SetReadBuffer(watchBuffer) // a smaller one means more guesses
+	h.ears.Store(conn)
+	defer h.ears.Store(nil)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	changed := make(chan struct{}, 1)
 	var failed error
 	var reader sync.WaitGroup
 	reader.Go(func() {
 		defer cancel()
-		if err := h.readChanges(conn, changed); ctx.Err() == nil {
+		if err := h.readChanges(conn); ctx.Err() == nil {
 			failed = fmt.Errorf("watch nf_tables: %w", err)
 		}
 	})
-	h.heedChanges(ctx, changed)
+	h.heedChanges(ctx)
 	conn.Close()
 	reader.Wait()
 	return failed
 }
 
+// quietly calls write while nobody here is told of changes: the kernel would tell of each of thousands of rules, which takes as long
+// as writing them. What others do meanwhile is found by a look afterwards.
+func (h *Host) quietly(write func() error) error {
+	ears := h.ears.Load()
+	if ears == nil || ears.LeaveGroup(unix.NFNLGRP_NFTABLES) != nil {
+		return write()
+	}
+	err := write()
+	if again := ears.JoinGroup(unix.NFNLGRP_NFTABLES); again != nil {
+		h.log.Warn("changes of the host's rules are not noticed any more", "err", again)
+	}
+	h.lookSoon()
+	return err
+}
+
 // readChanges passes on that something has changed until the socket fails or is closed.
-func (h *Host) readChanges(conn *mnl.Conn, changed chan<- struct{}) error {
+func (h *Host) readChanges(conn *mnl.Conn) error {
 	for {
 		messages, err := conn.Receive()
 		lost := errors.Is(err, unix.ENOBUFS) // told too much at once: something may have changed
@@ -66,15 +82,20 @@ func (h *Host) readChanges(conn *mnl.Conn, changed chan<- struct{}) error {
 		if !lost {
 			continue
 		}
-		select {
-		case changed <- struct{}{}:
-		default:
-		}
+		h.lookSoon()
+	}
+}
+
+// lookSoon has the rules looked at.
+func (h *Host) lookSoon() {
+	select {
+	case h.changed <- struct{}{}:
+	default:
 	}
 }
 
 // heedChanges looks at the rules a moment after a change, however many follow it, and again later if that failed.
-func (h *Host) heedChanges(ctx context.Context, changed <-chan struct{}) {
+func (h *Host) heedChanges(ctx context.Context) {
 	wait := time.NewTimer(0) // at once: something may have changed before the watch began
 	defer wait.Stop()
 	waiting, failing := true, false
@@ -82,7 +103,7 @@ func (h *Host) heedChanges(ctx context.Context, changed <-chan struct{}) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-changed:
+		case <-h.changed:
 			if !waiting {
 				wait.Reset(settleRules)
 				waiting = true
@@ -110,7 +131,7 @@ func (h *Host) keepRules() error {
 	for _, w := range warnings {
 		h.log.Debug(w)
 	}
-	return err
+	return errors.Join(err, h.keepBridgeTables())
 }
 
 // concerns tells whether a change may take rules of ours away, or may need more: one of our table, of a chain that
@@ -139,7 +160,15 @@ func (h *Host) concerns(m mnl.Message) bool {
 			hooked = kind == unix.NFT_MSG_NEWCHAIN
 		}
 	}
+	if id.family == unix.NFPROTO_BRIDGE {
+		return (id.table == h.cfg.Bridge || id.table == h.policyTable()) && takesAway[int(kind)]
+	}
 	own := id.table == h.cfg.Bridge && id.family == unix.NFPROTO_INET
 	watched := h.watched.Load()
 	return own || hooked || ofRule && watched != nil && (*watched)[id]
+}
+
+// takesAway are the messages that tell of something that is no more. Elements of sets are not among them: we change those all the time.
+var takesAway = map[int]bool{
+	unix.NFT_MSG_DELTABLE: true, unix.NFT_MSG_DELCHAIN: true, unix.NFT_MSG_DELRULE: true, unix.NFT_MSG_DELSET: true,
 }

@@ -1,0 +1,331 @@
+package netlink
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"weave/runtime"
+)
+
+// then makes one rule of parts.
+func then(parts ...any) []expression {
+	var out []expression
+	for _, p := range parts {
+		switch p := p.(type) {
+		case expression:
+			out = append(out, p)
+		case []expression:
+			out = append(out, p...)
+		}
+	}
+	return out
+}
+
+// chains writes all chains with their rules.
+func (p *program) chains() {
+	for i := range families {
+		for _, kind := range []string{"known", "pieces", "first", "error", "whole", "rules", "allowed", "redo", "again", "answer", "forget"} {
+			p.newChain(families[i].set(kind))
+		}
+	}
+	for name, hook := range map[string]uint32{"input": 1, "forward": 2, "output": 3} {
+		p.newBase(name, hook, policyPriority)
+		p.entry(name)
+	}
+	for i := range families {
+		f := &families[i]
+		p.known(f)
+		p.pieces(f)
+		p.first(f)
+		p.errors(f)
+		p.whole(f)
+		p.redo(f)
+		p.rules(f, false)
+		p.rules(f, true)
+		p.note(f, f.set("allowed"), false)
+		p.note(f, f.set("answer"), true)
+	}
+}
+
+// entry sorts frames by their type, which is that of a VLAN tag where there is one.
+func (p *program) entry(chain string) {
+	kind := link(12, 2, reg(0))
+	for i := range families {
+		p.rule(chain, kind, is(reg(0), u16(families[i].etherType)...), goTo(families[i].set("known")))
+	}
+	p.rule(chain, kind, is(reg(0), u16(unix.ETH_P_ARP)...), pass())
+	for _, tag := range []uint16{unix.ETH_P_8021Q, unix.ETH_P_8021AD} {
+		p.rule(chain, kind, is(reg(0), u16(tag)...), countIn(countTagged), discard())
+	}
+	if p.policy.Allow {
+		p.rule(chain, countIn(countOther), pass())
+	} else {
+		p.rule(chain, countIn(countOther), discard())
+	}
+}
+
+// known passes what is of a flow allowed since the last change. A segment that ends a connection shortens its memory; those that
+// follow are judged as if they were the first, which does not make it longer.
+func (p *program) known(f *family) {
+	c, fast, flows := f.set("known"), f.set("fast"), f.set("flows")
+	forth, back := f.key(false), f.key(true)
+	p.rule(c, then(f.piece(0x3fff, 0xfff9), callTo(f.set("pieces")))...)
+	p.rule(c, then(f.tcpFlags(7, false), forth, inSet(fast, reg(0)), change(dynUpdate, flows, reg(0), flowTCP), pass())...)
+	for _, key := range [][]expression{forth, back} {
+		p.rule(c, then(f.tcpFlags(5, true), key, inSet(fast, reg(0)), change(dynDelete, fast, reg(0), 0),
+			change(dynUpdate, flows, reg(0), flowClosed), pass())...)
+	}
+	p.rule(c, then(back, inSet(fast, reg(0)), pass())...)
+	p.rule(c, then(forth, inSet(fast, reg(0)), change(dynUpdate, flows, reg(0), flowNew), pass())...)
+	p.rule(c, goTo(f.set("first")))
+}
+
+// pieces passes fragments of packets whose first one passed, and notes first ones of known flows.
+func (p *program) pieces(f *family) {
+	c := f.set("pieces")
+	p.rule(c, then(f.nextPiece(), f.pieceKey(), inSet(f.set("cut"), reg(0)), pass())...)
+	p.rule(c, then(f.nextPiece(), countIn(countPieces), discard())...)
+	for _, key := range [][]expression{f.key(false), f.key(true)} {
+		p.rule(c, then(key, inSet(f.set("fast"), reg(0)), f.pieceKey(), change(dynUpdate, f.set("cut"), reg(0), flowPieces), pass())...)
+	}
+}
+
+// first judges what may begin a flow, after what networks cannot do without.
+func (p *program) first(f *family) {
+	c := f.set("first")
+	p.needs(f, c)
+	errors := []byte{3, 11, 12} // RFC 792: unreachable, time exceeded, parameter problem
+	if f.size == 16 {
+		errors = []byte{1, 2, 3, 4} // RFC 4443
+	}
+	for _, kind := range errors {
+		p.rule(c, then(f.icmpIs(kind), callTo(f.set("error")))...)
+	}
+	flows := f.set("flows")
+	p.rule(c, then(f.icmpIs(f.echoReply), f.keyWith(true, true), inSet(flows, reg(0)), goTo(f.set("redo")))...)
+	p.rule(c, then(f.key(true), inSet(flows, reg(0)), goTo(f.set("redo")))...)
+	p.rule(c, then(f.noPorts(), isNot(f.spare(), f.icmp), f.keyWith(true, false), inSet(flows, reg(0)), goTo(f.set("redo")))...)
+	p.rule(c, callTo(f.set("whole")))
+	p.rule(c, callTo(f.set("rules")))
+	p.rule(c, goTo(f.set("allowed")))
+}
+
+func (f *family) noPorts() []expression {
+	return []expression{
+		meta(unix.NFT_META_L4PROTO, f.spare()), isNot(f.spare(), unix.IPPROTO_TCP), isNot(f.spare(), unix.IPPROTO_UDP), isNot(f.spare(), unix.IPPROTO_SCTP),
+	}
+}
+
+// whole drops what has no ports where it should.
+func (p *program) whole(f *family) {
+	c := f.set("whole")
+	p.rule(c, then(f.noPorts(), decide(unix.NFT_RETURN, ""))...)
+	p.rule(c, transport(0, 4, f.spare()), decide(unix.NFT_RETURN, ""))
+	p.rule(c, countIn(countBroken), discard())
+}
+
+// redo judges the flow of an answer again. One that is not allowed any more is forgotten.
+func (p *program) redo(f *family) {
+	c := f.set("redo")
+	p.rule(c, callTo(f.set("again")))
+	p.rule(c, goTo(f.set("answer")))
+	c = f.set("forget")
+	forget := change(dynDelete, f.set("flows"), reg(0), 0)
+	p.rule(c, then(f.icmpIs(f.echoReply), f.keyWith(true, true), forget, discard())...)
+	p.rule(c, then(f.noPorts(), f.keyWith(true, false), forget, discard())...)
+	p.rule(c, then(f.key(true), forget, discard())...)
+	p.rule(c, discard())
+}
+
+// needs passes what networks cannot do without: multicast's reports, neighbour discovery, DHCP (RFC 2131, RFC 8415), our names.
+func (p *program) needs(f *family, c string) {
+	ports := func(from, to uint16) []expression {
+		return then(f.protoIs(unix.IPPROTO_UDP), transport(0, 4, f.spare()), is(f.spare(), append(u16(from), u16(to)...)...))
+	}
+	at := func(offset uint32, a netip.Addr) []expression {
+		return []expression{network(offset, f.size, f.keySource()), is(f.keySource(), a.AsSlice()...)}
+	}
+	if f.size == 16 {
+		for _, kinds := range [][2]byte{{130, 137}, {143, 143}} {
+			p.rule(c, then(f.protoIs(f.icmp), transport(0, 1, f.spare()), compare(unix.NFT_CMP_GTE, f.spare(), kinds[0]),
+				compare(unix.NFT_CMP_LTE, f.spare(), kinds[1]), pass())...)
+		}
+		p.rule(c, then(ports(546, 547), at(f.dest, netip.MustParseAddr("ff02::1:2")), pass())...)
+		p.rule(c, then(ports(547, 546), pass())...)
+		return
+	}
+	p.rule(c, then(f.protoIs(unix.IPPROTO_IGMP), pass())...)
+	everybody := netip.AddrFrom4([4]byte{255, 255, 255, 255})
+	p.rule(c, then(ports(68, 67), at(f.source, netip.IPv4Unspecified()), at(f.dest, everybody), pass())...)
+	p.rule(c, then(ports(67, 68), pass())...)
+	if !p.service.IsValid() {
+		return
+	}
+	for _, proto := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
+		p.rule(c, then(f.protoIs(proto), transport(2, 2, f.spare()), is(f.spare(), 0, 53), at(f.dest, p.service), pass())...)
+		p.rule(c, then(f.protoIs(proto), transport(0, 2, f.spare()), is(f.spare(), 0, 53), at(f.source, p.service), pass())...)
+	}
+}
+
+// errors passes ICMP errors about a packet of a flow, or about an answer, to who sent it. They are a message of eight bytes and the
+// head of that packet.
+func (p *program) errors(f *family) {
+	c := f.set("error")
+	at := uint32(8)
+	plain := []expression{transport(at, 1, f.spare()), is(f.spare(), 0x45)} // no options
+	if f.size == 16 {
+		plain = []expression{transport(at, 1, f.spare()), masked(f.spare(), 0xf0), is(f.spare(), 0x60)}
+	}
+	sent := func(from, to, sport, dport uint32) []expression {
+		return []expression{
+			network(f.dest, f.size, from), transport(at+f.dest, f.size, to), transport(at+f.innerProto, 1, f.keyProto()),
+			transport(at+f.inner, 2, sport), transport(at+f.inner+2, 2, dport),
+		}
+	}
+	for _, key := range [][]expression{
+		sent(f.keySource(), f.keyDest(), f.keySport(), f.keyDport()),
+		sent(f.keyDest(), f.keySource(), f.keyDport(), f.keySport()),
+	} {
+		p.rule(c, then(plain, key, inSet(f.set("fast"), reg(0)), pass())...)
+	}
+	for kind, ends := range map[byte][2]uint32{f.echo: {f.keySource(), f.keyDest()}, f.echoReply: {f.keyDest(), f.keySource()}} {
+		key := sent(ends[0], ends[1], 0, 0)
+		key[3], key[4] = transport(at+f.inner+4, 2, f.keySport()), constant(f.keyDport(), 0, 0, 0, 0)
+		isEcho := []expression{
+			transport(at+f.innerProto, 1, f.spare()), is(f.spare(), f.icmp), transport(at+f.inner, 1, f.spare()), is(f.spare(), kind),
+		}
+		p.rule(c, then(plain, isEcho, key, inSet(f.set("fast"), reg(0)), pass())...)
+	}
+	bare := []expression{transport(at+f.innerProto, 1, f.spare())}
+	for _, proto := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_SCTP, f.icmp} {
+		bare = append(bare, isNot(f.spare(), proto))
+	}
+	for _, ends := range [][2]uint32{{f.keySource(), f.keyDest()}, {f.keyDest(), f.keySource()}} {
+		key := sent(ends[0], ends[1], 0, 0)
+		key[3], key[4] = constant(f.keySport(), 0, 0, 0, 0), constant(f.keyDport(), 0, 0, 0, 0)
+		p.rule(c, then(plain, bare, key, inSet(f.set("fast"), reg(0)), pass())...)
+	}
+}
+
+// rules writes the policy's own, and its default; back, as they are for an answer. What is allowed returns: a jump to the same
+// chain in each rule would have the kernel look through that chain for each.
+func (p *program) rules(f *family, back bool) {
+	chain := f.set("rules")
+	if back {
+		chain = f.set("again")
+	}
+	for i := range p.policy.Rules {
+		r := &p.policy.Rules[i]
+		end := p.ending(f, counterName(r.Text), r.Allow, back)
+		for _, service := range f.services(r, back) {
+			for _, from := range p.side(f, r.From, back) {
+				for _, to := range p.side(f, r.To, !back) {
+					p.rule(chain, then(service, from, to, end)...)
+				}
+			}
+		}
+	}
+	p.rule(chain, p.ending(f, countDefault, p.policy.Allow, back)...)
+}
+
+// ending is what a rule does.
+func (p *program) ending(f *family, counter string, allow, back bool) []expression {
+	switch {
+	case back && allow:
+		return []expression{decide(unix.NFT_RETURN, "")}
+	case back:
+		return []expression{goTo(f.set("forget"))}
+	case allow:
+		return []expression{countIn(counter), decide(unix.NFT_RETURN, "")}
+	}
+	return []expression{countIn(counter), discard()}
+}
+
+// side gives the ways in which an address can be on a side.
+func (p *program) side(f *family, side int, dest bool) [][]expression {
+	s := &p.policy.Sides[side]
+	if s.Any {
+		return [][]expression{nil}
+	}
+	at := f.source
+	if dest {
+		at = f.dest
+	}
+	var out [][]expression
+	if s.Living {
+		number := constant(reg(0), binary.BigEndian.AppendUint32(nil, uint32(side))...)
+		out = append(out, []expression{number, network(at, f.size, reg(1)), inSet(memberSet(f), reg(0))})
+	}
+	list := f.intervals(s.Nets)
+	if len(list) > fewNets {
+		return append(out, []expression{network(at, f.size, reg(0)), inSet(netSet(side, f), reg(0))})
+	}
+	for len(list) > 0 {
+		match := []expression{network(at, f.size, reg(0)), compare(unix.NFT_CMP_GTE, reg(0), list[0].key...)}
+		if list = list[1:]; len(list) > 0 && list[0].end {
+			match = append(match, compare(unix.NFT_CMP_LT, reg(0), list[0].key...))
+			list = list[1:]
+		}
+		out = append(out, match)
+	}
+	return out
+}
+
+// services gives the ways in which a packet can have a rule's protocol and port. An answer has the port as its source.
+func (f *family) services(r *runtime.PolicyRule, back bool) [][]expression {
+	if len(r.Protos) == 0 {
+		return [][]expression{nil}
+	}
+	at := uint32(2)
+	if back {
+		at = 0
+	}
+	var out [][]expression
+	for _, proto := range r.Protos {
+		if proto == unix.IPPROTO_ICMP {
+			proto = f.icmp
+		}
+		match := f.protoIs(proto)
+		if len(r.Ports) == 0 {
+			out = append(out, match)
+		}
+		for _, ports := range r.Ports {
+			first, last := binary.BigEndian.AppendUint16(nil, ports.First), binary.BigEndian.AppendUint16(nil, ports.Last)
+			load := transport(at, 2, f.spare())
+			if ports.First == ports.Last {
+				out = append(out, then(match, load, is(f.spare(), first...)))
+				continue
+			}
+			out = append(out, then(match, load, compare(unix.NFT_CMP_GTE, f.spare(), first...), compare(unix.NFT_CMP_LTE, f.spare(), last...)))
+		}
+	}
+	return out
+}
+
+// note remembers the first of several fragments and the flow. Where a set is full the packet passes all the same.
+func (p *program) note(f *family, c string, back bool) {
+	p.rule(c, then(f.firstPiece(), f.pieceKey(), change(dynUpdate, f.set("cut"), reg(0), flowPieces))...)
+	remember := func(match, key []expression, op uint32, fast time.Duration) {
+		if !back {
+			p.rule(c, then(match, key, change(op, f.set("flows"), reg(0), flowNew))...)
+		}
+		p.rule(c, then(match, key, change(dynUpdate, f.set("fast"), reg(0), fast), pass())...)
+	}
+	remember(f.tcpFlags(5, false), f.key(back), dynAdd, flowTCP)
+	for _, proto := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_SCTP} {
+		remember(f.protoIs(proto), f.key(back), dynUpdate, flowNew)
+	}
+	echo := f.echo
+	if back {
+		echo = f.echoReply
+	}
+	remember(f.icmpIs(echo), f.keyWith(back, true), dynUpdate, flowNew)
+	others := []expression{
+		meta(unix.NFT_META_L4PROTO, f.spare()), isNot(f.spare(), unix.IPPROTO_TCP), isNot(f.spare(), f.icmp),
+	}
+	remember(others, f.keyWith(back, false), dynUpdate, flowNew)
+	p.rule(c, pass())
+}
