@@ -8,7 +8,9 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"time"
 
 	"weave/internal/api"
 	"weave/internal/node"
@@ -19,6 +21,7 @@ type fakeNode struct {
 	mu       sync.Mutex
 	cfg      node.Config
 	attached []api.Container
+	policy   string
 	stop     context.CancelFunc
 }
 
@@ -45,7 +48,7 @@ func runFakeNode(ctx context.Context, cfg node.Config) error {
 
 // backends has a proxy for the nickname "proxied".
 func backends(n *fakeNode) api.Backends {
-	b := api.Backends{Reporter: n, Peers: n, Attacher: n, Lifecycle: n}
+	b := api.Backends{Reporter: n, Peers: n, Attacher: n, Lifecycle: n, Policies: n}
 	if n.cfg.Nickname == "proxied" {
 		b.Proxies = n
 	}
@@ -143,4 +146,50 @@ func prefixes(req api.AttachRequest) ([]netip.Prefix, error) {
 		out = append(out, a.Prefix)
 	}
 	return out, nil
+}
+
+// SetPolicy takes what begins with a group.
+func (n *fakeNode) SetPolicy(_ context.Context, text string) ([]string, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !strings.HasPrefix(text, "group ") {
+		return nil, api.BadRequest("line 1: unknown word\nline 2: there is no group \"db\"")
+	}
+	n.policy = text
+	return []string{"the policy is not enforced on this host yet: no nf_tables"}, nil
+}
+
+func (n *fakeNode) ClearPolicy(context.Context) ([]string, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.policy = ""
+	return nil, nil
+}
+
+func (n *fakeNode) PolicyStatus(context.Context) (api.PolicyStatus, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.policy == "" {
+		return api.PolicyStatus{}, nil
+	}
+	return api.PolicyStatus{
+		Version: 3, Author: "02:00:00:00:00:01(one)", SetAt: time.Unix(1e9, 0), Text: n.policy, Default: "deny",
+		Groups: []api.PolicyGroup{{Name: "web", Addresses: 2}},
+		Rules:  []api.PolicyRule{{Line: 2, PolicyCount: api.PolicyCount{Text: "allow web -> * tcp 80", Packets: 7, Bytes: 420}}},
+		Other:  []api.PolicyCount{{Text: "default", Packets: 1, Bytes: 60}},
+	}, nil
+}
+
+func (n *fakeNode) TestPolicy(_ context.Context, from, to, service string) (api.PolicyVerdict, error) {
+	if from == "nobody" {
+		return api.PolicyVerdict{}, api.BadRequest("there is no container")
+	}
+	v := api.PolicyVerdict{
+		From: api.PolicyEnd{Name: from, Address: "10.0.0.1", Peer: "02:00:00:00:00:01(one)", Groups: []string{"web", "all"}},
+		To:   api.PolicyEnd{Address: to}, Service: service,
+	}
+	if service == "80" {
+		v.Allowed, v.Line, v.Rule = true, 2, "allow web -> * tcp 80"
+	}
+	return v, nil
 }

@@ -19,6 +19,7 @@ import (
 // Exit codes that scripts know.
 const (
 	codeFailed   = 1
+	codeDenied   = 2 // policy test: it is denied
 	codeRunning  = 3 // launch: a daemon is running already
 	codeNotFound = 4 // the daemon answered 404
 	codeNoDaemon = 7 // nobody answers

@@ -44,6 +44,7 @@ func launchFlags() []cli.Flag {
 		&cli.StringFlag{Name: "log-level", Value: "info"},
 		&cli.StringFlag{Name: "http-addr", Value: envOr("WEAVE_HTTP_ADDR", "127.0.0.1:6784")},
 		&cli.StringFlag{Name: "status-addr", Value: envOr("WEAVE_STATUS_ADDR", "127.0.0.1:6782")},
+		&cli.BoolFlag{Name: "allow-spoof"},
 		&cli.BoolFlag{Name: "egress"},
 		&cli.BoolFlag{Name: "no-restart"},
 		&cli.BoolFlag{Name: "foreground"},
@@ -82,9 +83,9 @@ func readOptions(c *cli.Context, d dirs) (options, error) {
 		Tap:         c.String("tap"),
 		Queues:      c.Int("queues"),
 		Rootless:    os.Geteuid() != 0,
-		Egress:      c.Bool("egress"),
-		Paths:       node.Paths{State: d.state, Run: d.run},
-		Listeners:   node.Listeners{HTTP: c.String("http-addr"), Status: c.String("status-addr")},
+		Egress:      c.Bool("egress"), AllowSpoof: c.Bool("allow-spoof"),
+		Paths:     node.Paths{State: d.state, Run: d.run},
+		Listeners: node.Listeners{HTTP: c.String("http-addr"), Status: c.String("status-addr")},
 	}
 	var err error
 	if cfg.Name, err = parseName(c.String("name")); err != nil {
@@ -297,7 +298,7 @@ func (o options) arguments() []string {
 		"--queues=" + strconv.Itoa(cfg.Queues),
 		"--http-addr=" + cfg.Listeners.HTTP,
 		"--status-addr=" + cfg.Listeners.Status, "--resume=" + strconv.FormatBool(cfg.Resume),
-		"--egress=" + strconv.FormatBool(cfg.Egress), "--no-restart=" + strconv.FormatBool(o.noRestart),
+		"--allow-spoof=" + strconv.FormatBool(cfg.AllowSpoof), "--egress=" + strconv.FormatBool(cfg.Egress), "--no-restart=" + strconv.FormatBool(o.noRestart),
 	}
 	for _, p := range cfg.TrustedSubnets {
 		args = append(args, "--trusted-subnets="+p.String())

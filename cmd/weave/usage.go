@@ -30,7 +30,7 @@ weave launch        [--name <name>] [--nickname <nickname>]
                     [--hostname-replacement <replacement>]
                     [--tls] [--tlsverify] [--tlscacert <file>] [--tlscert <file>]
                     [--tlskey <file>]
-                    [--egress] [--no-restart] [--foreground] [<peer> ...]
+                    [--allow-spoof] [--egress] [--no-restart] [--foreground] [<peer> ...]
 
 weave connect       [--replace] [<peer> ...]
       forget        <peer> ...
@@ -50,6 +50,10 @@ weave service       export <exported> <host>:<port> ...
                     bind   <exported> | <imported>  <host>:<port> ...
                     remove <exported> | <imported> ...
                     list
+
+weave policy        set <file> | -
+                    show | clear | status
+                    test <end> <end> [[tcp|udp|sctp/]<port> | icmp]
 
 weave proxy         [<ip>:<port>] | --off
       ping          [-c <count>] <name> | <ip>
@@ -94,6 +98,7 @@ where <peer>     = <ip_address_or_fqdn>[:<port>]
       <name>     = six bytes in hex, e.g. 8a:3e:3e:3e:3e:3e
       <exported> = [<ip>:]<port>[/udp], of this host
       <imported> = <unqualified_name>[:<port>][/udp], in the network
+      <end>      = name or id of a container, or an address in the network
       <service>  = [<name>/]tcp|udp|sctp/<port>, found by SRV queries
       <format>   = a Go template over the fields of the report
 

@@ -46,6 +46,7 @@ func (inv *invocation) verbs() []*cli.Command {
 		}, Action: inv.setupPodman},
 		{Name: "oci-hook", Flags: []cli.Flag{&cli.BoolFlag{Name: "all"}}, Action: inv.ociHook},
 		{Name: "service", Action: inv.service},
+		{Name: "policy", Action: inv.policy},
 		{Name: "password", Flags: passwordFlags(), Action: inv.password},
 		{Name: "version", Action: inv.version},
 		{Name: "stop", Action: inv.stop},

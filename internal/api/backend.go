@@ -55,6 +55,7 @@ type Backends struct {
 	Proxies   Proxies
 	Exposer   Exposer
 	Services  PortServices
+	Policies  Policies
 	Metrics   http.Handler // GET /metrics
 }
 

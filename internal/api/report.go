@@ -15,6 +15,8 @@ type Report struct {
 	Proxy        *Proxy          `json:",omitempty"` // nil: the Docker API is not proxied
 	Runtime      *Runtime        `json:",omitempty"` // nil: no container engine is there
 	Services     []ServiceTarget `json:",omitempty"`
+	Policy       *PolicyStatus   `json:",omitempty"` // nil: there is none
+	Spoofed      uint64          `json:",omitempty"` // frames of containers that called themselves something else
 }
 
 // VersionCheck is kept for scripts; the service behind it is gone, so Enabled is always false.

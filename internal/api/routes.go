@@ -80,6 +80,7 @@ func (s *Server) writeRoutes() *http.ServeMux {
 	s.addProxyRoutes(mux)
 	s.addExposeRoutes(mux)
 	s.addServiceRoutes(mux)
+	s.addPolicyRoutes(mux)
 	return mux
 }
 

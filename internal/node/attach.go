@@ -31,6 +31,9 @@ type attachments struct {
 	store *store.Store
 	log   *slog.Logger
 	boot  string // the kernel's boot id: namespaces end with it
+	guard bool   // engines' containers may use their own addresses only
+
+	changed func() // is called when something was attached or detached; it must not block
 
 	mu   sync.Mutex
 	list map[runtime.Identity]runtime.Attachment
@@ -39,8 +42,15 @@ type attachments struct {
 func newAttachments(h wiring, st *store.Store, log *slog.Logger) *attachments {
 	return &attachments{
 		host: h, store: st, log: log.With("part", "attach"), boot: bootID(),
-		list: map[runtime.Identity]runtime.Attachment{},
+		changed: func() {}, list: map[runtime.Identity]runtime.Attachment{},
 	}
+}
+
+// guarded says whether what is attached may use its own addresses only. Plain
+// namespaces may be anything: a machine with a bridge of its own, a router.
+func (a *attachments) guarded(at runtime.Attachment) runtime.Attachment {
+	at.Guarded = a.guard && isEngineID(ident(at))
+	return at
 }
 
 // saved is an attachment as the state file has it.
@@ -76,7 +86,7 @@ func (a *attachments) reconcile(ctx context.Context) error {
 	defer a.mu.Unlock()
 	wanted := make([]runtime.Attachment, 0, len(a.list))
 	for _, at := range a.list {
-		wanted = append(wanted, at)
+		wanted = append(wanted, a.guarded(at))
 	}
 	lost, err := a.host.Reconcile(ctx, wanted)
 	for _, at := range lost {
@@ -88,6 +98,7 @@ func (a *attachments) reconcile(ctx context.Context) error {
 
 func (a *attachments) forget(id runtime.Identity) error {
 	delete(a.list, id)
+	defer a.changed()
 	return a.store.Delete(attachmentKey(id))
 }
 
@@ -100,6 +111,7 @@ func (a *attachments) save(at runtime.Attachment) error {
 		return err
 	}
 	a.list[at.Target.ID] = at
+	a.changed()
 	return nil
 }
 
@@ -167,7 +179,7 @@ func (a *attachments) attach(ctx context.Context, p placing) error {
 	at.Target = p.target
 	at.Addresses = runtime.Add(at.Addresses, p.addresses)
 	at.MulticastRoute = at.MulticastRoute || !p.noMulticastRoute
-	warnings, err := a.host.Attach(ctx, at)
+	warnings, err := a.host.Attach(ctx, a.guarded(at))
 	if err != nil {
 		return userError(err)
 	}

@@ -12,7 +12,7 @@ import (
 
 // backends are what the API works with.
 func (n *node) backends() api.Backends {
-	b := api.Backends{Reporter: n, Peers: n, Attacher: n, Lifecycle: n, Secrets: n.secrets, Hooks: n, Exposer: n, Metrics: n.metricsHandler()}
+	b := api.Backends{Reporter: n, Peers: n, Attacher: n, Lifecycle: n, Secrets: n.secrets, Hooks: n, Exposer: n, Policies: n.policy, Metrics: n.metricsHandler()}
 	if n.ipam != nil {
 		b.Holders, b.Space = n.ipam, n.ipam
 	}

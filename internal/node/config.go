@@ -51,14 +51,15 @@ type Config struct {
 	Tap            string         // what carries frames, see tun.ParseBackend; empty: the best there is
 	Queues         int            // of the TAP, and as many UDP sockets; 0: by the number of processors
 
-	Addresses AddressConfig
-	Names     NameConfig
-	Engines   EngineConfig
-	Proxy     ProxyConfig
-	Rootless  bool // without the rights of root: see userHost
-	Egress    bool // containers may go out by way of this process; only if Rootless
-	Paths     Paths
-	Listeners Listeners
+	Addresses  AddressConfig
+	Names      NameConfig
+	Engines    EngineConfig
+	Proxy      ProxyConfig
+	AllowSpoof bool // engines' containers may use MACs and addresses of others
+	Rootless   bool // without the rights of root: see userHost
+	Egress     bool // containers may go out by way of this process; only if Rootless
+	Paths      Paths
+	Listeners  Listeners
 
 	Log      *slog.Logger
 	Instance string // 64 hex digits naming this start of the daemon

@@ -79,7 +79,7 @@ func (b *containers) run(ctx context.Context) error {
 // event begins what an event calls for.
 func (b *containers) event(l *engineLoop, ev runtime.Event) {
 	switch ev.Change {
-	case runtime.Started:
+	case runtime.Started, runtime.Renamed: // joining again notes the name
 		b.begin(ev.ID, runtime.Started, func(ctx context.Context) error { return b.started(ctx, l, ev.ID) })
 	case runtime.Died:
 		b.begin(ev.ID, runtime.Died, func(ctx context.Context) error { return b.died(ctx, l, ev.ID) })

@@ -29,6 +29,8 @@ const (
 	dropRelayHops                  // passed on too often
 	dropFlood                      // a flood that came before, or of a peer we do not know
 	dropStream                     // for lack of room in a control connection's queue, or of its reader's
+	dropSpoofed                    // a container called itself something that it is not
+	dropPolicy                     // the policy forbids it
 	dropCount
 )
 
@@ -36,6 +38,7 @@ var dropNames = [dropCount]string{
 	"no_session", "no_path", "seal", "unknown_index", "open", "short", "bad_frame",
 	"handshake_queue", "send", "too_big", "tap", "evicted",
 	"staged", "relay_link", "relay_unknown", "relay_hops", "flood_seen", "stream",
+	"spoofed", "policy",
 }
 
 // counters is written by every goroutine of the data plane and read by

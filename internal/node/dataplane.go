@@ -12,6 +12,7 @@ import (
 	"weave/peer/link"
 	"weave/peer/session"
 	"weave/stack"
+	"weave/stack/filter"
 )
 
 // remote is a peer as the data plane sees it. Fields without an atomic are set
@@ -125,11 +126,17 @@ type dataplane struct {
 
 	sockets []socketPair // at least one; more share the port
 
+	policy atomic.Pointer[filter.Filter] // nil: none, or the kernel's bridge has it
+	localSet
+
+	eventQueues
+}
+
+// localSet is the ports on this host, and who follows them.
+type localSet struct {
 	locals   atomic.Pointer[localPorts]
 	localsMu sync.Mutex // held to change locals and waiters, never to read locals
 	waiters  []*waiter
-
-	eventQueues
 }
 
 // eventQueues lead from the lanes to the session loop.
@@ -174,6 +181,17 @@ func (dp *dataplane) advance(now time.Time) {
 
 // stamp is the time for the switch, in seconds.
 func (dp *dataplane) stamp() stack.Stamp { return stack.Stamp(dp.millis.Load() / 1000) }
+
+// permits holds a frame against the policy; its headers are enough, size is that
+// of all of it.
+func (dp *dataplane) permits(frame []byte, size int) bool {
+	f := dp.policy.Load()
+	if f == nil || f.Judge(filter.Stamp(dp.stamp()), frame, size) {
+		return true
+	}
+	dp.counters.add(dropPolicy, 1)
+	return false
+}
 
 // closeSockets closes what is open. Nothing may use the data plane any more.
 func (dp *dataplane) closeSockets() {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"hash/maphash"
 	"log/slog"
 	mathrand "math/rand/v2"
 	"net/netip"
@@ -17,6 +18,7 @@ import (
 	"weave/peer/session"
 	"weave/peer/wire"
 	"weave/stack"
+	"weave/stack/filter"
 	"weave/tun/tuntest"
 )
 
@@ -287,11 +289,26 @@ func TestNoAllocationPerFrame(t *testing.T) {
 		"bundle": {small, small, small, small, small, small, small, small},
 		"super":  {superFrame(60000, 1)},
 	}
+	for _, allowed := range []bool{false, true} { // without a policy, and with one that allows all this
+		if allowed {
+			doc, err := filter.Parse("allow * -> * tcp\ndefault allow\n")
+			if err != nil {
+				t.Fatal(err)
+			}
+			f := filter.New(doc, filter.NewMembers(doc), netip.Addr{}, filter.NewFlows(maphash.MakeSeed()), filter.NewCounts())
+			a.dp.policy.Store(f)
+			b.dp.policy.Store(f)
+		}
+		noAllocation(t, a, packets, sinkB)
+	}
+}
+
+func noAllocation(t *testing.T, a *side, packets map[string][][]byte, sinkB *sink) {
 	for name, batch := range packets {
 		t.Run(name, func(t *testing.T) {
 			send := func() {
 				for _, p := range batch {
-					a.up.forward(copy(a.up.buf[wire.Headroom:], p), tapPort)
+					a.up.forward(copy(a.up.buf[wire.Headroom:], p), a.dp.locals.Load().of(tapPort))
 				}
 				a.up.out.flush()
 				for arrived := 0; arrived < len(batch); arrived++ {

@@ -218,6 +218,9 @@ func (d *downlink) Packet(source uint32, parts [][]byte) {
 	}
 	from.received.add(size)
 	frame := parts[0][wire.VnetLen:]
+	if !d.dp.permits(frame, size) {
+		return
+	}
 	v := d.dp.sw.Decide(d.dp.stamp(), frame, from.port)
 	if v.Action == stack.Drop {
 		return

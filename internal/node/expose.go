@@ -158,6 +158,7 @@ func (n *node) show(ctx context.Context, e *exposure) (warnings []string, err er
 		return nil, err
 	}
 	n.services.rouse() // names of imports are at these addresses
+	n.policy.rouse()
 	if err := n.publish(e); err != nil {
 		return nil, err
 	}

@@ -51,7 +51,7 @@ func (n *node) join(ctx context.Context, p place, r *record) ([]netip.Prefix, er
 	}
 	got := r.addresses()
 	if p.container != nil {
-		r.Ident = p.ident
+		r.Ident, r.Name, r.Labels = p.ident, p.container.Name, p.container.Labels
 		if err := n.containers.remember(p.container.ID, *r); err != nil {
 			return nil, err
 		}

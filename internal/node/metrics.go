@@ -33,6 +33,7 @@ func (n *node) metricsHandler() http.Handler {
 	r := prometheus.NewRegistry()
 	r.MustRegister(metrics{n}, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(policyMetrics{n})
 	if n.ipam != nil {
 		r.MustRegister(addressMetrics{n.ipam})
 	}

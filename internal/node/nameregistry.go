@@ -48,6 +48,7 @@ func (l *namesLoop) register(ctx context.Context, records []dns.Record) error {
 	if err := l.store.Update(saves); err != nil {
 		return err
 	}
+	defer l.changed()
 	r, err := l.ask(ctx, func(id dns.ReqID) dns.Input { return dns.Add{ID: id, Records: records} })
 	if err == nil && r.Fault != "" {
 		for i := range saves {
@@ -78,6 +79,7 @@ func (l *namesLoop) unregister(ctx context.Context, ident, name string, addr net
 		if err := l.store.Update(gone); err != nil {
 			return err
 		}
+		defer l.changed()
 	}
 	_, err = l.ask(ctx, func(id dns.ReqID) dns.Input { return dns.Remove{ID: id, Ident: ident, Name: name, Addr: addr} })
 	return err

@@ -38,6 +38,8 @@ type namesLoop struct {
 	log    *slog.Logger
 	server *server.Server
 
+	changed func() // is called when names of ours have changed; it must not block
+
 	address   netip.AddrPort // told to containers
 	upstreams *server.Upstreams
 	packets   []net.PacketConn
@@ -80,7 +82,7 @@ func (n *node) openNames(ctx context.Context) error {
 	})
 	l := &namesLoop{
 		core: core, index: core.Index(), cfg: n.cfg.Names, boot: bootID(), store: n.store, mesh: n.mesh,
-		log: n.log.With("part", "names"),
+		log: n.log.With("part", "names"), changed: func() {},
 		nameQueue: nameQueue{
 			in: make(chan nameCall, namesQueue), look: make(chan struct{}, 1), waiting: map[dns.ReqID]chan<- dns.Reply{},
 		},

@@ -57,6 +57,7 @@ type loops struct {
 	presence    *presence    // nil: the bridge is the host's presence
 	exposure    *exposure
 	services    *portServices // nil: there is no bridge
+	policy      *policyLoop
 }
 
 // phase is how far the daemon is.
@@ -118,6 +119,9 @@ func (n *node) open(ctx context.Context) error {
 		return err
 	}
 	if err := n.openEngines(); err != nil {
+		return err
+	}
+	if err := n.openPolicy(); err != nil {
 		return err
 	}
 	if err := n.openProxy(); err != nil {
@@ -208,6 +212,7 @@ func (n *node) openUserHost() error {
 // openAttachments takes over what was attached before.
 func (n *node) openAttachments(ctx context.Context) error {
 	n.attachments = newAttachments(n.host, n.store, n.log)
+	n.attachments.guard = !n.cfg.AllowSpoof
 	if err := n.attachments.load(); err != nil {
 		return err
 	}
@@ -272,11 +277,9 @@ func (n *node) run(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return unlessDone(ctx, n.transport.Run(ctx, n.mesh.events)) })
-	g.Go(func() error { return n.mesh.run(ctx) })
-	g.Go(func() error { return n.sessions.run(ctx) })
-	g.Go(func() error { return n.watchAddresses(ctx) })
-	g.Go(func() error { return tidy(ctx) })
-	g.Go(func() error { return n.watchContainers(ctx) })
+	for _, loop := range []func(context.Context) error{n.mesh.run, n.sessions.run, n.watchAddresses, tidy, n.watchContainers, n.policy.run} {
+		g.Go(func() error { return loop(ctx) })
+	}
 	if n.ipam != nil {
 		g.Go(func() error { return n.ipam.run(ctx) })
 	}

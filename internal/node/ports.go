@@ -2,8 +2,10 @@ package node
 
 import (
 	"slices"
+	"sync/atomic"
 
 	"weave/stack"
+	"weave/stack/filter"
 )
 
 // Numbers of the switch's ports: those on this host come first. Where there is a
@@ -15,11 +17,12 @@ const (
 )
 
 // localPort is a port of the switch on this host: the bridge's TAP, a
-// container's, or the host's own stack. It is immutable.
+// container's, or the host's own stack. It is immutable but for its guard.
 type localPort struct {
 	port   stack.Port
-	queues []tapQueue // a flow keeps to one of them
-	vital  bool       // without it the data plane is of no use
+	queues []tapQueue                   // a flow keeps to one of them
+	vital  bool                         // without it the data plane is of no use
+	guard  atomic.Pointer[filter.Guard] // nil: frames from it may call themselves anything
 }
 
 // localPorts is all of them, by number; nil where there is none. It is immutable;

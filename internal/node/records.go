@@ -28,7 +28,9 @@ type placement struct {
 // record is how a container is attached.
 type record struct {
 	Engine           string
-	Ident            string // what its addresses are held under: its own id, or that of the container whose namespace it shares
+	Name             string            // what its engine calls it
+	Labels           map[string]string // what its engine says of it
+	Ident            string            // what its addresses are held under: its own id, or that of the container whose namespace it shares
 	MAC              runtime.MAC
 	Places           []placement
 	Names            []string // for DNS

@@ -36,6 +36,8 @@ func (n *node) Report() api.Report {
 	}
 	r.Runtime = n.containers.report()
 	r.Services = n.services.ListServices()
+	r.Policy = n.policy.shown.Load()
+	r.Spoofed = n.spoofed()
 	return r
 }
 

@@ -44,7 +44,7 @@ func (u *uplink) turn(in inlet) (int, error) {
 		if n == 0 || err != nil {
 			break
 		}
-		u.forward(n, in.port.port)
+		u.forward(n, in.port)
 		total += n
 	}
 	if total > 0 {
@@ -54,15 +54,22 @@ func (u *uplink) turn(in inlet) (int, error) {
 }
 
 // forward sends the packet of n bytes in buf, which came from a port, where the
-// switch says.
-func (u *uplink) forward(n int, from stack.Port) {
+// switch says, if the port may send that and the policy lets it.
+func (u *uplink) forward(n int, from *localPort) {
 	if n < wire.VnetLen {
 		u.dp.counters.add(dropBadFrame, 1)
 		return
 	}
 	buf := u.buf[:wire.Headroom+n]
 	frame := buf[wire.Headroom+wire.VnetLen:]
-	v := u.dp.sw.Decide(u.dp.stamp(), frame, from)
+	if g := from.guard.Load(); g != nil && !g.Check(frame) {
+		u.dp.counters.add(dropSpoofed, 1)
+		return
+	}
+	if !u.dp.permits(frame, len(frame)) {
+		return
+	}
+	v := u.dp.sw.Decide(u.dp.stamp(), frame, from.port)
 	t := u.dp.table.Load()
 	switch v.Action {
 	case stack.Drop:

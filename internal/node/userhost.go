@@ -20,6 +20,7 @@ import (
 	"weave/runtime/netlink"
 	"weave/runtime/rootless"
 	"weave/stack"
+	"weave/stack/filter"
 	"weave/tun"
 )
 
@@ -46,7 +47,7 @@ type userHost struct {
 type userTap struct {
 	at     runtime.Attachment
 	device *tun.Device
-	port   stack.Port
+	port   *localPort
 	watch  *rootless.Watch
 }
 
@@ -131,6 +132,7 @@ func (h *userHost) attach(ctx context.Context, a runtime.Attachment) ([]string, 
 		warnings, _, err := h.inside(ctx, tap.watch.PID(), insideRequest{Attachment: a, Service: h.service, Egress: h.egress})
 		if err == nil {
 			tap.at = a
+			tap.keep()
 		}
 		return warnings, err
 	}
@@ -151,18 +153,27 @@ func (h *userHost) attach(ctx context.Context, a runtime.Attachment) ([]string, 
 		watch.Close()
 		return nil, err
 	}
-	tap := &userTap{at: a, port: port, watch: watch}
+	tap := &userTap{at: a, port: &localPort{port: port}, watch: watch}
 	if tap.device, err = adopt(file); err != nil {
 		watch.Close()
 		return nil, err
 	}
 	h.taps[a.Target.ID] = tap
-	var queues []tapQueue
 	for _, q := range tap.device.Queues() {
-		queues = append(queues, q)
+		tap.port.queues = append(tap.port.queues, q)
 	}
-	h.dp.addLocal(&localPort{port: port, queues: queues})
+	tap.keep()
+	h.dp.addLocal(tap.port)
 	return warnings, nil
+}
+
+// keep has the interface's guard follow its addresses.
+func (t *userTap) keep() {
+	if !t.at.Guarded || t.at.MAC.IsZero() {
+		t.port.guard.Store(nil)
+		return
+	}
+	t.port.guard.Store(filter.NewGuard(t.at.MAC, addrsOf(t.at.Addresses)))
 }
 
 // adopt makes a device of a descriptor that a child sent.
@@ -182,7 +193,7 @@ func adopt(file *os.File) (*tun.Device, error) {
 func (h *userHost) freePort() (stack.Port, error) {
 	used := map[stack.Port]bool{}
 	for _, tap := range h.taps {
-		used[tap.port] = true
+		used[tap.port.port] = true
 	}
 	for p := tapPort; p <= lastLocalPort; p++ {
 		if !used[p] && h.dp.locals.Load().of(p) == nil {
@@ -236,6 +247,7 @@ func (h *userHost) Detach(ctx context.Context, t runtime.Target, addresses []net
 		return fmt.Errorf("detach %s: %w", t, err)
 	}
 	tap.at = left
+	tap.keep()
 	return nil
 }
 
@@ -243,7 +255,7 @@ func (h *userHost) Detach(ctx context.Context, t runtime.Target, addresses []net
 func (h *userHost) drop(id runtime.Identity) {
 	tap := h.taps[id]
 	delete(h.taps, id)
-	h.dp.removeLocal(tap.port)
+	h.dp.removeLocal(tap.port.port)
 	h.past = h.past.Add(tap.device.Stats())
 	if err := errors.Join(tap.device.Close(), tap.watch.Close()); err != nil {
 		h.log.Debug("an interface was closed twice", "err", err)
