@@ -188,6 +188,15 @@ func (m *Machine) Weave(args ...string) Result {
 	return m.Run(append([]string{bin}, args...)...)
 }
 
+// Policy runs `weave policy set` with a policy.
+func (m *Machine) Policy(text string) Result {
+	bin, err := m.Host.binary()
+	if err != nil {
+		return Result{RC: -1, Err: err}
+	}
+	return m.RunEnv(nil, text, bin, "policy", "set", "-")
+}
+
 // Docker and Podman run the engines' clients.
 func (m *Machine) Docker(args ...string) Result { return m.Run(append([]string{"docker"}, args...)...) }
 

@@ -185,3 +185,14 @@ func (c *Container) Close() error {
 	_ = c.proc.Wait()
 	return c.NS.Close()
 }
+
+// Policy runs `weave policy set` with a policy.
+func (h *Host) Policy(text string) Result {
+	bin, err := h.binary()
+	if err != nil {
+		return Result{RC: -1, Err: err}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), commandLimit)
+	defer cancel()
+	return h.Run(ctx, append(h.dirs(), h.Env...), text, bin, "policy", "set", "-")
+}

@@ -188,3 +188,10 @@ func (b *Box) Close() error {
 	}
 	return errors.Join(b.net.Close(), b.uts.Close())
 }
+
+// Policy runs `weave policy set` with a policy, as the user.
+func (u *User) Policy(text string) Result {
+	ctx, cancel := context.WithTimeout(context.Background(), commandLimit)
+	defer cancel()
+	return u.Host.RunAs(ctx, u.UID, u.Env(), text, u.bin, "policy", "set", "-")
+}
