@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// modules is where Debian's package keeps the modules of its kernels, one directory a version.
+const modules = "/usr/lib/uml/modules"
+
+//go:embed init.sh
+var initScript []byte
+
+// boot starts a guest, has it run a shell command as root and waits until it is off. What the command wrote is in the
+// file that is returned; an exit code other than 0 is an error.
+//
+// The kernel takes the machine's root as its own, and init.sh from the shared directory as its first process. The
+// directory is the one place that the guest can write to.
+func boot(ctx context.Context, o options, share, command string) (string, error) {
+	kernel, err := exec.LookPath("linux.uml")
+	if err != nil {
+		return "", errors.New("no linux.uml: scripts/tools.sh linux.uml installs it (as root)")
+	}
+	versions, _ := filepath.Glob(filepath.Join(modules, "*"))
+	if len(versions) == 0 {
+		return "", fmt.Errorf("no modules in %s: the package user-mode-linux has them", modules)
+	}
+	files := map[string]string{
+		"init": string(initScript), "command": command + "\n",
+		"output": "", "code": "", "version": filepath.Base(versions[len(versions)-1]),
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(share, name), []byte(text), 0o755); err != nil {
+			return "", err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, kernel, "mem="+o.memory, "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro",
+		"init="+filepath.Join(share, "init"), "share="+share, "quiet", "con=null", "con0=null,fd:1", "con1=null", "panic=-1") // a panic ends it
+	console, err := os.Create(filepath.Join(share, "console"))
+	if err != nil {
+		return "", err
+	}
+	defer console.Close()
+	cmd.Stdout, cmd.Stderr = console, console
+	if o.verbose {
+		cmd.Stdout = io.MultiWriter(console, os.Stdout)
+	}
+	cmd.WaitDelay = 5 * time.Second
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a guest is several processes
+	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
+	failed := cmd.Run()
+	code, err := os.ReadFile(filepath.Join(share, "code"))
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(share, "output"), explain(failed, strings.TrimSpace(string(code)), share)
+}
+
+// explain says how a guest ended; nil if its command succeeded.
+func explain(failed error, code, share string) error {
+	if n, err := strconv.Atoi(code); err == nil {
+		if n == 0 {
+			return nil
+		}
+		return fmt.Errorf("the command in the guest ended with code %d", n)
+	}
+	console, _ := os.ReadFile(filepath.Join(share, "console"))
+	text := string(console)
+	if len(text) > 4000 {
+		text = "…" + text[len(text)-4000:]
+	}
+	return fmt.Errorf("the guest did not end its command: %w\n%s", errors.Join(failed, errors.New("no exit code")), text)
+}
+
+// quote makes one word of a shell of it.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
