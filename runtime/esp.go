@@ -1,0 +1,85 @@
+package runtime
+
+import (
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"time"
+)
+
+// What ESP needs (RFC 4303) with AES-256-GCM (RFC 4106).
+const (
+	// ESPLabel and ESPSecretLen say what a session is to export for DeriveESP.
+	ESPLabel     = "weave v1 vxlan in esp"
+	ESPSecretLen = 32
+	// ESPKeyLen is the key's 32 bytes and the salt's four.
+	ESPKeyLen = 36
+	// ESPOverhead is what a packet grows by at most: SPI and sequence number, vector, padding, its length, next header, tag.
+	ESPOverhead = 8 + 8 + 3 + 2 + 16
+	// espReserved are SPIs that IANA keeps: none of them may be used.
+	espReserved = 256
+	// espSettle is how long the keys of a handshake are known before anything is sealed with them: by then the other end
+	// has told its kernel of them too.
+	espSettle = 2 * time.Second
+)
+
+// ESPKey protects what goes in one direction.
+type ESPKey struct {
+	SPI uint32
+	Key [ESPKeyLen]byte
+}
+
+// Generation is the keys that one handshake gave.
+type Generation struct {
+	Out, In   ESPKey
+	Since     time.Time // when the handshake ended here
+	Confirmed bool      // the other end is known to have them too
+}
+
+// DeriveESP makes the keys of both directions from a secret that both ends have, and no one else: one end's Out is the
+// other's In. The initiator is the end that began the handshake.
+func DeriveESP(secret []byte, initiator bool) (out, in ESPKey, err error) {
+	if len(secret) != ESPSecretLen {
+		return out, in, fmt.Errorf("derive ESP keys: a secret of %d bytes, want %d", len(secret), ESPSecretLen)
+	}
+	if out, err = deriveESP(secret, "from initiator"); err == nil {
+		in, err = deriveESP(secret, "from responder")
+	}
+	if err != nil {
+		return ESPKey{}, ESPKey{}, fmt.Errorf("derive ESP keys: %w", err)
+	}
+	if !initiator {
+		out, in = in, out
+	}
+	return out, in, nil
+}
+
+func deriveESP(secret []byte, direction string) (k ESPKey, err error) {
+	b, err := hkdf.Expand(sha256.New, secret, "weave v1 esp "+direction, 4+ESPKeyLen)
+	if err != nil {
+		return k, err
+	}
+	k.SPI = binary.BigEndian.Uint32(b)
+	if k.SPI < espReserved {
+		k.SPI |= espReserved
+	}
+	copy(k.Key[:], b[4:])
+	clear(b)
+	return k, nil
+}
+
+// ShieldOf says which of a peer's generations, oldest first, are used at a moment. All are taken from the other end. We seal
+// with the newest that is confirmed and has settled; before one has, with the oldest confirmed, so that at a change of keys
+// each end has the new ones before the other seals with them.
+func ShieldOf(s Shield, generations []Generation, now time.Time) Shield {
+	s.In, s.Out = nil, nil
+	for _, g := range generations {
+		s.In = append(s.In, g.In)
+		if g.Confirmed && (s.Out == nil || now.Sub(g.Since) >= espSettle) {
+			out := g.Out
+			s.Out = &out
+		}
+	}
+	return s
+}
