@@ -17,39 +17,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// modules is where Debian's package keeps the modules of its kernels, one directory a version.
-const modules = "/usr/lib/uml/modules"
-
 //go:embed init.sh
 var initScript []byte
 
 // boot starts a guest, has it run a shell command as root and waits until it is off. What the command wrote is in the
-// file that is returned; an exit code other than 0 is an error.
-//
-// The kernel takes the machine's root as its own, and init.sh from the shared directory as its first process. The
-// directory is the one place that the guest can write to.
+// file that is returned; an exit code other than 0 is an error. The shared directory is the one place of the machine that
+// the guest can write to.
 func boot(ctx context.Context, o options, share, command string) (string, error) {
-	kernel, err := exec.LookPath("linux.uml")
-	if err != nil {
-		return "", errors.New("no linux.uml: scripts/tools.sh linux.uml installs it (as root)")
-	}
-	versions, _ := filepath.Glob(filepath.Join(modules, "*"))
-	if len(versions) == 0 {
-		return "", fmt.Errorf("no modules in %s: the package user-mode-linux has them", modules)
-	}
-	files := map[string]string{
-		"init": string(initScript), "command": command + "\n",
-		"output": "", "code": "", "version": filepath.Base(versions[len(versions)-1]),
-	}
-	for name, text := range files {
+	for name, text := range map[string]string{"init": string(initScript), "command": command + "\n", "output": "", "code": ""} {
 		if err := os.WriteFile(filepath.Join(share, name), []byte(text), 0o755); err != nil {
 			return "", err
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, kernel, "mem="+o.memory, "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro",
-		"init="+filepath.Join(share, "init"), "share="+share, "quiet", "con=null", "con0=null,fd:1", "con1=null", "panic=-1") // a panic ends it
+	cmd, err := kernelGuest(ctx, o, share)
+	if err != nil {
+		return "", err
+	}
 	console, err := os.Create(filepath.Join(share, "console"))
 	if err != nil {
 		return "", err
@@ -60,7 +45,7 @@ func boot(ctx context.Context, o options, share, command string) (string, error)
 		cmd.Stdout = io.MultiWriter(console, os.Stdout)
 	}
 	cmd.WaitDelay = 5 * time.Second
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a guest is several processes
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a guest may be several processes
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
 	failed := cmd.Run()
 	code, err := os.ReadFile(filepath.Join(share, "code"))
@@ -68,6 +53,20 @@ func boot(ctx context.Context, o options, share, command string) (string, error)
 		return "", err
 	}
 	return filepath.Join(share, "output"), explain(failed, strings.TrimSpace(string(code)), share)
+}
+
+func kernelGuest(ctx context.Context, o options, share string) (*exec.Cmd, error) {
+	switch o.kernel {
+	case "uml":
+		return umlGuest(ctx, o, share)
+	case "debian":
+		d, err := fetchDebian(ctx, o.cache)
+		if err != nil {
+			return nil, err
+		}
+		return d.guest(ctx, o, share)
+	}
+	return nil, fmt.Errorf("no kernel %q: uml or debian", o.kernel)
 }
 
 // explain says how a guest ended; nil if its command succeeded.

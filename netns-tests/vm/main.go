@@ -15,6 +15,8 @@ import (
 
 // options are what the command line says.
 type options struct {
+	kernel  string
+	cache   string
 	run     string
 	shell   string
 	memory  string
@@ -23,7 +25,13 @@ type options struct {
 }
 
 func main() {
+	if os.Getpid() == 1 && os.Args[0] == "/init" {
+		fmt.Println("vm:", bootRamdisk())
+		return // and the kernel panics, which ends the guest
+	}
 	o := options{}
+	flag.StringVar(&o.kernel, "kernel", "uml", "uml: User Mode Linux; debian: a kernel of Debian's in qemu, for what uml has not, ten times slower")
+	flag.StringVar(&o.cache, "cache", "bin/vm", "where a kernel of Debian's is kept")
 	flag.StringVar(&o.run, "run", ".", "run only tests that match")
 	flag.StringVar(&o.shell, "shell", "", "run this shell command in a guest, and no test")
 	flag.StringVar(&o.memory, "mem", "1G", "memory of a guest")
