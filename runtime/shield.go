@@ -12,6 +12,9 @@ type Shield struct {
 	Local, Peer netip.Addr
 	In          []ESPKey // what comes is opened with any of them
 	Out         *ESPKey  // what leaves is sealed with this one; nil: nothing leaves
+	// Adopt keeps the states that an earlier daemon left, so that traffic goes on over a restart: those that open, and
+	// while there is no Out the one that seals.
+	Adopt bool
 }
 
 // Valid says what is wrong with a Shield.
@@ -106,7 +109,7 @@ func (s ShieldStep) String() string {
 //   - a packet that must be protected passes in clear: policies come before states and go after them;
 //   - a packet is lost to a change of keys: those that open come before those that seal, new ones before old ones go.
 //
-// A state of ours that nobody wants, as a daemon leaves that dies, is removed.
+// A state of ours that nobody wants or adopts, as a daemon leaves that dies, is removed.
 func PlanShields(port uint16, want []Shield, seen ShieldsSeen) []ShieldStep {
 	w := wantedShields(port, want)
 	var steps []ShieldStep
@@ -145,15 +148,18 @@ type shieldsWanted struct {
 	policies        []ShieldPolicy
 	inward, outward []keyedState
 	peers           map[netip.Addr]bool
+	adopts          map[[2]netip.Addr]bool // states from the first to the second
 }
 
 func wantedShields(port uint16, want []Shield) shieldsWanted {
-	w := shieldsWanted{peers: map[netip.Addr]bool{}}
+	w := shieldsWanted{peers: map[netip.Addr]bool{}, adopts: map[[2]netip.Addr]bool{}}
 	for _, s := range want {
 		if !w.peers[s.Peer] { // several addresses of ours may have one peer
 			w.policies = append(w.policies, ShieldPolicy{s.Peer, port, Outward}, ShieldPolicy{s.Peer, port, Inward})
 		}
 		w.peers[s.Peer] = true
+		w.adopts[[2]netip.Addr{s.Peer, s.Local}] = s.Adopt
+		w.adopts[[2]netip.Addr{s.Local, s.Peer}] = s.Adopt && s.Out == nil
 		for _, k := range s.In {
 			w.inward = append(w.inward, keyedState{ShieldState{s.Peer, s.Local, k.SPI}, k.Key})
 		}
@@ -170,7 +176,7 @@ func (w shieldsWanted) surplus(seen []ShieldState) []ShieldStep {
 	var out, in []ShieldStep
 	for _, s := range seen {
 		switch {
-		case w.has(s):
+		case w.has(s), w.adopts[[2]netip.Addr{s.From, s.To}]:
 		case w.peers[s.To]:
 			out = append(out, ShieldStep{Op: RemoveState, Peer: s.To, State: s})
 		case w.peers[s.From]:

@@ -176,3 +176,33 @@ func TestShieldValid(t *testing.T) {
 		t.Error("nothing is valid")
 	}
 }
+
+// A daemon that comes back goes on with the states that it finds, until it has keys itself.
+func TestAdopt(t *testing.T) {
+	policies := []ShieldPolicy{{there(1), 6784, Outward}, {there(1), 6784, Inward}}
+	in, out, other := ShieldState{there(1), here, 300}, ShieldState{here, there(1), 400}, ShieldState{there(1), there(9), 500}
+	seen := ShieldsSeen{Policies: policies, States: []ShieldState{in, out, other}}
+	drop := func(s ShieldState, peer netip.Addr) ShieldStep {
+		return ShieldStep{Op: RemoveState, Peer: peer, State: s}
+	}
+	gone := drop(other, there(1)) // of an address that we do not have any more
+	for _, c := range []struct {
+		name string
+		s    Shield
+		want []ShieldStep
+	}{
+		{"adopts", Shield{Adopt: true}, []ShieldStep{gone}},
+		{"does not", Shield{}, []ShieldStep{drop(out, there(1)), drop(in, there(1)), gone}},
+		{"has keys to open with", Shield{Adopt: true, In: []ESPKey{{SPI: 301}}}, []ShieldStep{
+			{Op: AddState, Peer: there(1), State: ShieldState{there(1), here, 301}}, gone,
+		}},
+		{"has a key to seal with", Shield{Adopt: true, Out: &ESPKey{SPI: 401}}, []ShieldStep{
+			{Op: AddState, Peer: there(1), State: ShieldState{here, there(1), 401}}, drop(out, there(1)), gone,
+		}},
+	} {
+		c.s.Local, c.s.Peer = here, there(1)
+		if got := PlanShields(6784, []Shield{c.s}, seen); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package guest
 
 import (
 	"bytes"
+	"errors"
 	"net"
 	"os"
 	"strconv"
@@ -13,23 +14,27 @@ import (
 	"weave/runtime"
 )
 
-// xfrmStat reads a counter of IPsec.
-func (e *end) xfrmStat(name string) int {
+// xfrmStats are the counters of IPsec that are not zero.
+func (e *end) xfrmStats() map[string]int {
 	e.t.Helper()
-	n := -1
+	out := map[string]int{}
 	must(e.t, e.Do(func() error {
 		text, err := os.ReadFile("/proc/thread-self/net/xfrm_stat")
 		for line := range bytes.Lines(text) {
-			if f := bytes.Fields(line); len(f) == 2 && string(f[0]) == name {
-				n, err = strconv.Atoi(string(f[1]))
+			f := bytes.Fields(line)
+			n, bad := strconv.Atoi(string(f[1]))
+			if err = errors.Join(err, bad); n != 0 {
+				out[string(f[0])] = n
 			}
 		}
 		return err
 	}))
-	if n < 0 {
-		e.t.Fatalf("no counter %s", name)
-	}
-	return n
+	return out
+}
+
+func (e *end) xfrmStat(name string) int {
+	e.t.Helper()
+	return e.xfrmStats()[name]
 }
 
 // What a daemon leaves that died is removed by the next one that says what it wants, and by a reset; what others have made
