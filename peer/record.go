@@ -26,6 +26,8 @@ const (
 	// CapAES says that the peer has AES instructions and speaks the AES-256-GCM
 	// suite of the data sessions.
 	CapAES Capability = 1 << iota
+	// CapFast says that the peer can use the kernel path, see FastPaths.
+	CapFast
 )
 
 // Limits of a record. A record beyond them is refused as a whole.

@@ -237,7 +237,13 @@ func uplinkSteps(want Uplink, bridge string, seen Uplink) []Step {
 	if want.MTU != 0 {
 		p.set(SetMTU, Identity{}, want.Name, strconv.Itoa(seen.MTU), strconv.Itoa(want.MTU))
 	}
-	p.set(JoinBridge, Identity{}, want.Name, seen.Master, bridge)
+	if seen.Master != bridge {
+		// It must be isolated before it forwards anything: the kernel path is the other way to peers.
+		p.set(SetUp, Identity{}, want.Name, onOff(seen.Up), off)
+		p.set(JoinBridge, Identity{}, want.Name, seen.Master, bridge)
+		p.add(Step{Op: Isolate, Link: want.Name})
+		seen.Up = false
+	}
 	p.set(SetUp, Identity{}, want.Name, onOff(seen.Up), on)
 	return p.steps
 }

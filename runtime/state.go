@@ -14,6 +14,9 @@ const DefaultMTU = 1376
 // MAC is an Ethernet address; zero means any.
 type MAC [6]byte
 
+// MaxFrame is the longest frame that an interface takes, bytes.
+const MaxFrame = 65535 + 14
+
 // IsZero reports whether no address is given.
 func (m MAC) IsZero() bool { return m == MAC{} }
 

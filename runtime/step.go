@@ -24,6 +24,9 @@ const (
 	SetMTU
 	// JoinBridge makes Link a port of Value, was one of Was; "" none.
 	JoinBridge
+	// Isolate keeps Link, a port of a bridge, apart from other ports that are isolated. It goes when Link leaves the bridge.
+	// It may fail without harm: kernels too old for it (4.18) have no kernel path, and then nothing is isolated from anything.
+	Isolate
 	// SetHairpin, SetUp: Link's, to Value, was Was; "on" or "off".
 	SetHairpin
 	SetUp
@@ -46,7 +49,7 @@ const (
 
 var opNames = [...]string{
 	CreateBridge: "create-bridge", DeleteBridge: "delete-bridge", CreateVeth: "create-veth", DeleteVeth: "delete-veth",
-	SetMAC: "set-mac", SetMTU: "set-mtu", JoinBridge: "join-bridge", SetHairpin: "set-hairpin", SetUp: "set-up",
+	SetMAC: "set-mac", SetMTU: "set-mtu", JoinBridge: "join-bridge", Isolate: "isolate", SetHairpin: "set-hairpin", SetUp: "set-up",
 	AddAddress: "add-address", RemoveAddress: "remove-address", AddRoute: "add-route", RemoveRoute: "remove-route",
 	FilterMulticast: "filter-multicast", Tune: "tune", Announce: "announce",
 }
@@ -74,7 +77,9 @@ type Step struct {
 }
 
 // Optional reports whether the step may fail without harm.
-func (s Step) Optional() bool { return s.Op == Tune || s.Op == Announce || s.Op == FilterMulticast }
+func (s Step) Optional() bool {
+	return s.Op == Tune || s.Op == Announce || s.Op == FilterMulticast || s.Op == Isolate
+}
 
 // Undo is the step that takes s back; false if there is nothing to take back.
 func (s Step) Undo() (Step, bool) {

@@ -14,7 +14,7 @@ const (
 // multicast decides on a frame for a group address: to those who want it as far as that is known, else to all.
 func (s *Switch) multicast(p *plan, now Stamp, f Frame, in Port) Verdict {
 	kind := p.kind(in)
-	flood := p.flood.from(in, kind)
+	flood := p.groups.from(in, kind)
 	if f.dstBits() == macBroadcast {
 		return s.spread(flood, Flood, DropNoPort)
 	}

@@ -98,8 +98,10 @@ func (o *outlet) from(in Port, kind PortKind) *PortSet {
 
 // plan is all that Decide reads besides the MAC table. It is never changed, only replaced.
 type plan struct {
-	kinds    []PortKind // by port; 0 = no such port
+	kinds    []PortKind    // by port; 0 = no such port
+	bypassed map[Port]bool // see Switch.Bypass
 	flood    *outlet
+	groups   *outlet // flood without what is bypassed
 	segments map[segmentKey]*segment
 }
 
@@ -118,20 +120,26 @@ func (p *plan) kind(port Port) PortKind {
 }
 
 // newPlan lays out the ports, without segments.
-func newPlan(kinds []PortKind) *plan {
-	var locals, remotes []Port
+func newPlan(kinds []PortKind, bypassed map[Port]bool) *plan {
+	var locals, remotes, rest []Port
 	for i, k := range kinds {
 		switch k {
 		case Local:
 			locals = append(locals, Port(i))
 		case Remote:
 			remotes = append(remotes, Port(i))
+			if !bypassed[Port(i)] {
+				rest = append(rest, Port(i))
+			}
 		}
 	}
-	return &plan{kinds: kinds, flood: newOutlet(locals, remotes), segments: map[segmentKey]*segment{}}
+	return &plan{
+		kinds: kinds, bypassed: bypassed, flood: newOutlet(locals, remotes), groups: newOutlet(locals, rest),
+		segments: map[segmentKey]*segment{},
+	}
 }
 
-// pick makes an outlet of the ports that keep says belong in it.
+// pick makes an outlet of the ports for frames to groups that keep says belong in it.
 func (p *plan) pick(keep func(Port, PortKind) bool) *outlet {
 	var locals, remotes []Port
 	for _, port := range p.flood.locals {
@@ -139,7 +147,7 @@ func (p *plan) pick(keep func(Port, PortKind) bool) *outlet {
 			locals = append(locals, port)
 		}
 	}
-	for _, port := range p.flood.whole.remote {
+	for _, port := range p.groups.whole.remote {
 		if keep(port, Remote) {
 			remotes = append(remotes, port)
 		}
@@ -149,11 +157,16 @@ func (p *plan) pick(keep func(Port, PortKind) bool) *outlet {
 
 // check tells a broken invariant.
 func (p *plan) check() error {
+	for port := range p.bypassed {
+		if p.kind(port) != Remote || p.groups.whole.Contains(port) {
+			return fmt.Errorf("plan: port %d of kind %v is bypassed, and gets groups: %v", port, p.kind(port), p.groups.whole.Contains(port))
+		}
+	}
 	for key, seg := range p.segments {
 		for group, o := range seg.groups {
 			for port := range o.whole.All() {
-				if p.kind(port) == 0 {
-					return fmt.Errorf("plan: segment %v group %v names port %d, which is gone", key, group, port)
+				if p.kind(port) == 0 || p.bypassed[port] {
+					return fmt.Errorf("plan: segment %v group %v names port %d, which is gone or bypassed", key, group, port)
 				}
 			}
 		}

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -51,7 +52,7 @@ func NewSwitch(cfg Config) *Switch {
 	}
 	s := &Switch{snoop: newSnooper(cfg.MaxGroups)}
 	s.table.init(cfg.Capacity, Stamp(max(cfg.MaxAge/time.Second, 1)), cfg.Seed)
-	s.plan.Store(newPlan(nil))
+	s.plan.Store(newPlan(nil, nil))
 	return s
 }
 
@@ -86,13 +87,41 @@ func (s *Switch) setPort(p Port, kind PortKind) {
 		kinds = append(kinds, 0)
 	}
 	kinds[p] = kind
-	next := newPlan(kinds)
+	bypassed := maps.Clone(s.plan.Load().bypassed)
+	delete(bypassed, p)
+	s.lay(p, kinds, bypassed)
+	s.table.forget(p)
+}
+
+// lay publishes a plan in which a port is new or other than it was: who is a member behind it has to be found out again.
+func (s *Switch) lay(p Port, kinds []PortKind, bypassed map[Port]bool) {
+	next := newPlan(kinds, bypassed)
 	s.snoop.forget(p)
 	for key, d := range s.snoop.domains {
 		next.segments[key] = d.segment(next)
 	}
 	s.plan.Store(next)
-	s.table.forget(p)
+}
+
+// Bypass says that frames to groups, broadcast included, reach what is behind a remote port in another way, or do so no longer.
+// All others still go to it.
+func (s *Switch) Bypass(p Port, on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := s.plan.Load()
+	if at.kind(p) != Remote || at.bypassed[p] == on {
+		return
+	}
+	bypassed := maps.Clone(at.bypassed)
+	if on && bypassed == nil {
+		bypassed = map[Port]bool{}
+	}
+	if on {
+		bypassed[p] = true
+	} else {
+		delete(bypassed, p)
+	}
+	s.lay(p, at.kinds, bypassed)
 }
 
 // Decide learns where the frame's source is and says where the frame goes:
@@ -101,8 +130,8 @@ func (s *Switch) setPort(p Port, kind PortKind) {
 //	local          all but the one it came from   all
 //	remote         all                            none: every peer has had its own copy
 //
-// A learnt address narrows that to one port, a multicast group with known members to theirs. Whatever is unknown, unreadable or
-// beyond a bound is flooded. The frame is read, neither kept nor changed. Decide takes no lock and allocates nothing, but
+// less, for frames to groups, the ports that Bypass takes out. A learnt address narrows that to one port, a multicast group
+// with known members to theirs. Whatever is unknown, unreadable or beyond a bound is flooded. The frame is read, neither kept nor changed. Decide takes no lock and allocates nothing, but
 // for the rare frame that changes what is known of multicast: queries, reports, PIM.
 func (s *Switch) Decide(now Stamp, frame []byte, in Port) Verdict {
 	p := s.plan.Load()

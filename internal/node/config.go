@@ -48,6 +48,7 @@ type Config struct {
 	NoDiscovery    bool           // connect only to targets
 	ConnLimit      int            // connections made and accepted; 0: no limit
 	MTU            int            // of the containers' interfaces, bytes; 0: DefaultMTU
+	NoFast         bool           // no kernel path: frames go through user space only
 	Tap            string         // what carries frames, see tun.ParseBackend; empty: the best there is
 	Queues         int            // of the TAP, and as many UDP sockets; 0: by the number of processors
 

@@ -29,13 +29,14 @@ const (
 	dropRelayHops                  // passed on too often
 	dropFlood                      // a flood that came before, or of a peer we do not know
 	dropStream                     // for lack of room in a control connection's queue, or of its reader's
+	dropTunnel                     // the kernel's VXLAN refused a packet
 	dropCount
 )
 
 var dropNames = [dropCount]string{
 	"no_session", "no_path", "seal", "unknown_index", "open", "short", "bad_frame",
 	"handshake_queue", "send", "too_big", "tap", "evicted",
-	"staged", "relay_link", "relay_unknown", "relay_hops", "flood_seen", "stream",
+	"staged", "relay_link", "relay_unknown", "relay_hops", "flood_seen", "stream", "tunnel",
 }
 
 // counters is written by every goroutine of the data plane and read by

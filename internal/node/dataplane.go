@@ -11,6 +11,7 @@ import (
 	"weave/peer"
 	"weave/peer/link"
 	"weave/peer/session"
+	"weave/peer/wire"
 	"weave/stack"
 )
 
@@ -32,7 +33,18 @@ type remote struct {
 	sent     traffic
 	received traffic
 	passed   traffic // messages passed on to it for others
+
+	exit atomic.Uint32 // an exit
 }
+
+// exit is how frames to one station behind a peer leave, that come to us.
+type exit uint8
+
+const (
+	exitSession exit = iota // sealed, by the peer's path
+	exitTunnel4             // by the kernel's VXLAN over IPv4
+	exitTunnel6
+)
 
 // keyEntry leads from the receive index of a data message to its key and peer.
 type keyEntry struct {
@@ -128,8 +140,26 @@ type dataplane struct {
 	locals   atomic.Pointer[localPorts]
 	localsMu sync.Mutex // held to change locals and waiters, never to read locals
 	waiters  []*waiter
+	tunnel   tunnel // the kernel path; nil: there is none
 
 	eventQueues
+}
+
+// tunnel takes packets into the kernel's VXLAN; *netlink.Fast is one.
+type tunnel interface {
+	Put(v6 bool, packet []byte) error
+}
+
+// stray is a station that the bridge knows behind the TAP, or not at all, although its peer is on the kernel path.
+type stray struct {
+	port stack.Port
+	mac  stack.MAC
+}
+
+// reported is what a peer said of the kernel path.
+type reported struct {
+	port  stack.Port
+	plain []byte // owned by the receiver of the message
 }
 
 // eventQueues lead from the lanes to the session loop.
@@ -142,6 +172,10 @@ type eventQueues struct {
 	stagings   chan staged
 	streams    chan streamed
 	gone       chan stack.Port // ports on this host that went away by themselves
+
+	fastBeats   chan wire.FastBeat
+	fastReports chan reported
+	strays      chan stray
 }
 
 func newDataplane(sw *stack.Switch, clock *session.Clock) *dataplane {
@@ -158,6 +192,10 @@ func newDataplane(sw *stack.Switch, clock *session.Clock) *dataplane {
 			stagings:   make(chan staged, 64),
 			streams:    make(chan streamed, 256),
 			gone:       make(chan stack.Port, 64),
+
+			fastBeats:   make(chan wire.FastBeat, 256),
+			fastReports: make(chan reported, 256),
+			strays:      make(chan stray, 64),
 		},
 	}
 	dp.locals.Store(&localPorts{})

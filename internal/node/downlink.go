@@ -162,6 +162,8 @@ func (d *downlink) deliver(by *remote, from netip.AddrPort, plain []byte, inner 
 		d.relayed(by, plain)
 	case kind == wire.KindFlood:
 		d.flooded(by, plain)
+	case kind == wire.KindFast:
+		offer(d.dp.fastReports, reported{port: by.port, plain: append([]byte(nil), plain...)})
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -149,10 +150,11 @@ func (l *lane) turn() (bytes int, err error) {
 		}
 		bytes += n
 	}
+	emptied := true
 	for i := 0; i < len(l.inlets); i++ {
 		n, err := l.up.turn(l.inlets[i])
 		if err == nil {
-			bytes += n
+			bytes, emptied = bytes+n, emptied && n < burstBytes
 			continue
 		}
 		if l.inlets[i].port.vital {
@@ -164,6 +166,9 @@ func (l *lane) turn() (bytes int, err error) {
 		if err := l.watch(); err != nil {
 			return 0, err
 		}
+	}
+	if emptied {
+		l.waiter.emptied.Add(1)
 	}
 	return bytes, nil
 }
@@ -178,6 +183,8 @@ type pollable interface {
 type waiter struct {
 	event *os.File // an eventfd: wake
 	fds   []unix.PollFd
+
+	emptied atomic.Uint64 // turns of its lane after which no local port had more
 }
 
 func newWaiter() (*waiter, error) {

@@ -155,7 +155,7 @@ func wantedSessions(v *peer.View) wish {
 	for _, n := range v.Neighbours {
 		have[n.Name] = true
 		w.peers = append(w.peers, neighbour{
-			name: n.Name, uid: n.UID, key: n.X25519, aes: bothAES(v, n.Capabilities), clear: n.Clear, conn: uint64(n.Conn),
+			name: n.Name, uid: n.UID, key: n.X25519, aes: both(v, n.Capabilities, peer.CapAES), fast: both(v, n.Capabilities, peer.CapFast), clear: n.Clear, conn: uint64(n.Conn),
 			secrets: n.Secrets, via: routes[n.Name].Via, candidates: slices.Clone(n.Candidates),
 		})
 	}
@@ -164,7 +164,8 @@ func wantedSessions(v *peer.View) wish {
 			continue
 		}
 		n := neighbour{
-			name: p.Name, uid: p.UID, key: p.X25519, aes: bothAES(v, p.Capabilities), distant: v.Sparse, secrets: p.Secrets, via: routes[p.Name].Via,
+			name: p.Name, uid: p.UID, key: p.X25519, aes: both(v, p.Capabilities, peer.CapAES), fast: both(v, p.Capabilities, peer.CapFast), distant: v.Sparse,
+			secrets: p.Secrets, via: routes[p.Name].Via,
 		}
 		if !n.distant {
 			n.candidates = v.Candidates(p.Name)
@@ -174,5 +175,5 @@ func wantedSessions(v *peer.View) wish {
 	return w
 }
 
-// bothAES says whether we and a peer with these capabilities have fast AES.
-func bothAES(v *peer.View, c peer.Capability) bool { return c&v.Self.Capabilities&peer.CapAES != 0 }
+// both says whether we and a peer with these capabilities have one.
+func both(v *peer.View, c, one peer.Capability) bool { return c&v.Self.Capabilities&one != 0 }

@@ -105,6 +105,9 @@ func (n *node) open(ctx context.Context) error {
 	if err := n.openHost(); err != nil {
 		return err
 	}
+	if err := n.openFast(); err != nil {
+		return err
+	}
 	if err := n.openAttachments(ctx); err != nil {
 		return err
 	}
@@ -129,7 +132,7 @@ func (n *node) open(ctx context.Context) error {
 // openData makes the switch, the sockets and the session loop.
 func (n *node) openData() error {
 	clock := session.NewClock(time.Now())
-	n.dp = newDataplane(stack.NewSwitch(stack.Config{Seed: mathrand.Uint64()}), clock)
+	n.dp = newDataplane(stack.NewSwitch(stack.Config{Seed: mathrand.Uint64(), MaxAge: ageing}), clock)
 	n.dp.self = n.memory.name
 	if err := n.listenUDP(); err != nil {
 		return err
@@ -246,6 +249,9 @@ func (n *node) meshConfig() peer.Config {
 	if hasAES() {
 		cfg.Capabilities |= peer.CapAES
 	}
+	if n.sessions.fast.core != nil {
+		cfg.Capabilities |= peer.CapFast
+	}
 	if n.memory.crashed || n.cfg.Resume {
 		cfg.KnownAddresses = n.memory.mesh.Addresses
 	}
@@ -274,6 +280,7 @@ func (n *node) run(ctx context.Context) error {
 	g.Go(func() error { return unlessDone(ctx, n.transport.Run(ctx, n.mesh.events)) })
 	g.Go(func() error { return n.mesh.run(ctx) })
 	g.Go(func() error { return n.sessions.run(ctx) })
+	g.Go(func() error { return n.ended("kernel path", n.sessions.fast.run(ctx)) })
 	g.Go(func() error { return n.watchAddresses(ctx) })
 	g.Go(func() error { return tidy(ctx) })
 	g.Go(func() error { return n.watchContainers(ctx) })
@@ -353,6 +360,7 @@ func unlessDone(ctx context.Context, err error) error {
 func (n *node) close() {
 	if n.sessions != nil {
 		n.sessions.machine.Close()
+		n.sessions.fast.close()
 	}
 	if n.tap != nil {
 		n.tap.Close()

@@ -34,6 +34,7 @@ func (l *sessionLoop) show() {
 	for _, p := range l.book.peers {
 		if p.gone.IsZero() && (!p.wish.distant || !p.paths.Best().IsZero()) {
 			r := p.report()
+			l.showFast(p, &r)
 			if _, ok := peer.CommonSecret(*l.secrets.Load(), p.wish.secrets); !ok {
 				r.why = "no password in common"
 			}
@@ -41,6 +42,20 @@ func (l *sessionLoop) show() {
 		}
 	}
 	l.reports.Store(&out)
+}
+
+// showFast says of a direct path whether the kernel has it, or why it has not.
+func (l *sessionLoop) showFast(p *peerState, r *pathReport) {
+	if l.fast == nil || r.kind != peer.WayDirect {
+		return
+	}
+	on, why := l.fast.state(p.name)
+	switch {
+	case on:
+		r.mtu = l.fast.mtu
+	case r.why == "" && why != "":
+		r.why = "no " + overlayFast + ": " + why
+	}
 }
 
 func (p *peerState) report() pathReport {

@@ -38,6 +38,7 @@ type neighbour struct {
 	uid        uint64
 	key        session.PublicKey
 	aes        bool
+	fast       bool             // both ends have the kernel path
 	secrets    []peer.SecretID  // it accepts
 	clear      bool             // data need not be sealed
 	conn       uint64           // the control connection with it; 0: none
@@ -119,6 +120,9 @@ func (l *sessionLoop) sync(ctx context.Context, now time.Time) {
 		}
 	}
 	l.route(w)
+	if l.fast != nil {
+		l.fast.spread(l, w.sparse)
+	}
 	l.publish()
 	roused := l.roused.Swap(false)
 	for _, p := range l.book.peers {
@@ -225,10 +229,12 @@ func (l *sessionLoop) add(n neighbour, now time.Time) *peerState {
 	}
 	l.book.peers[n.key], l.book.ports[r.port], l.book.names[n.name] = p, p, r
 	l.dp.sw.AddPort(r.port, stack.Remote)
+	l.fastAdd(p)
 	return p
 }
 
 func (l *sessionLoop) remove(p *peerState, now time.Time) {
+	l.fastRemove(p, now)
 	l.step(now, session.RemovePeer{Key: p.key}, netip.AddrPort{})
 	b := &l.book
 	delete(b.peers, p.key)

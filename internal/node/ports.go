@@ -2,6 +2,7 @@ package node
 
 import (
 	"slices"
+	"time"
 
 	"weave/stack"
 )
@@ -65,6 +66,22 @@ func (dp *dataplane) attend(w *waiter) {
 	dp.localsMu.Lock()
 	defer dp.localsMu.Unlock()
 	dp.waiters = append(dp.waiters, w)
+}
+
+// drain waits until what local ports have now is forwarded, as it mostly is at once. A lane that gets no peace is not
+// waited for long.
+func (dp *dataplane) drain() {
+	const patience, pause = 20 * time.Millisecond, 50 * time.Microsecond
+	dp.localsMu.Lock()
+	waiters := slices.Clone(dp.waiters)
+	dp.localsMu.Unlock()
+	end := time.Now().Add(patience)
+	for _, w := range waiters {
+		// The turn that is under way may have looked before now.
+		for target := w.emptied.Load() + 2; w.emptied.Load() < target && time.Now().Before(end); time.Sleep(pause) {
+			w.wake()
+		}
+	}
 }
 
 // write hands a packet to a port on this host. Which of its queues a flow enters

@@ -48,14 +48,17 @@ type sessionLoop struct {
 	roused  atomic.Bool                 // all ways are to be tried at once
 	reports atomic.Pointer[pathReports] // for users
 
-	book   peerBook
-	idle   time.Duration // see engagedFor
-	chores chores
-	hurry  bool // a tick is due at once
+	book peerBook
+	idle time.Duration // see engagedFor
+	chores
+	fast *fastdp // nil in tests
 }
 
 // chores is when what is done now and then was done last.
-type chores struct{ aged, shown time.Time }
+type chores struct {
+	aged, shown time.Time
+	hurry       bool // a tick is due at once
+}
 
 // peerBook is the session loop's peers, and what the table is made of.
 type peerBook struct {
@@ -120,6 +123,14 @@ func (l *sessionLoop) run(ctx context.Context) error {
 			l.answered(ctx, l.book.ports[b.port], b, l.now())
 		case to := <-l.dp.remeasure:
 			l.remeasure(ctx, to)
+		case b := <-l.dp.fastBeats:
+			l.fastBeaten(b, l.now())
+		case r := <-l.dp.fastReports:
+			l.fastReported(ctx, l.book.ports[r.port], r.plain, l.now())
+		case s := <-l.dp.strays:
+			if l.fast != nil {
+				l.fast.stray(l.book.ports[s.port], s, l.now())
+			}
 		case <-timer.C:
 			l.tick(ctx, l.now())
 			timer.Reset(coarseTick)
@@ -149,6 +160,7 @@ func (l *sessionLoop) tick(ctx context.Context, now time.Time) {
 		}
 		l.look(ctx, p, now)
 	}
+	l.fastTick(ctx, now)
 	if now.Sub(l.chores.aged) > ageInterval {
 		l.chores.aged = now
 		l.dp.sw.Age(l.dp.stamp())

@@ -16,6 +16,7 @@ const (
 	keyName          = "identity/name" // six bytes
 	keySecrets       = "secrets"       // see peer.MarshalSecrets
 	keySlot          = "slot"          // a digit, see interfaces
+	keyFast          = "fastdp"        // who is on the kernel path, see peer.FastAdopt
 	keyRunning       = "running"       // there while the daemon runs: found at a start, the last one crashed
 	keyLaunchPeers   = "launch/peers"  // the peers that launch was given, one a line
 	meshPrefix       = "mesh/"

@@ -67,7 +67,10 @@ func (u *uplink) forward(n int, from stack.Port) {
 	switch v.Action {
 	case stack.Drop:
 	case stack.Unicast:
-		if to := t.remote(v.Out); to != nil {
+		if to := t.remote(v.Out); to != nil && exit(to.exit.Load()) != exitSession {
+			u.put(exit(to.exit.Load()), buf[wire.Headroom:])
+			offer(u.dp.strays, stray{port: to.port, mac: stack.Frame(frame).Dst()})
+		} else if to != nil {
 			u.send(to, buf)
 		} else if to := u.dp.locals.Load().of(v.Out); to != nil {
 			u.hand(to, buf)
@@ -96,13 +99,28 @@ func (u *uplink) replicate(t *table, ports *stack.PortSet, buf []byte) {
 	if t.sparse && t.everybody(ports) && u.flood(t, buf[wire.Headroom:]) {
 		return
 	}
+	var tunnelled [exitTunnel6 + 1]bool // one copy is for all that the kernel floods to
 	for _, p := range ports.Remote() {
 		to := t.remote(p)
 		if to == nil {
 			continue
 		}
+		if by := exit(to.exit.Load()); by != exitSession {
+			if !tunnelled[by] {
+				u.put(by, buf[wire.Headroom:])
+			}
+			tunnelled[by] = true
+			continue
+		}
 		copied := u.copy[:copy(u.copy, buf)]
 		u.send(to, copied)
+	}
+}
+
+// put gives one packet to the kernel's VXLAN, which finds out itself behind whom its destination is, or floods.
+func (u *uplink) put(by exit, packet []byte) {
+	if err := u.dp.tunnel.Put(by == exitTunnel6, packet); err != nil {
+		u.dp.counters.add(dropTunnel, 1)
 	}
 }
 

@@ -267,6 +267,11 @@ func (l *sessionLoop) announce(ctx context.Context, p *peerState) {
 		in.Address, in.Clear = at.way.Addr, p.wish.clear
 		r, _ := p.paths.Report(at.way)
 		in.RTT = r.RTT
+		if l.fast != nil {
+			if on, _ := l.fast.state(p.name); on {
+				in.Overlay, in.MTU = overlayFast, l.fast.mtu
+			}
+		}
 	}
 	select {
 	case l.report <- in:

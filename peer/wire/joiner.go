@@ -58,7 +58,7 @@ func NewJoiner(sink Sink, plain bool) *Joiner {
 
 // Add takes one opened plaintext from a source. It must stay valid, and in plain mode may be written to, until Flush.
 //
-// It returns the plaintext's (first) kind. KindHeartbeat, KindRelay and KindFlood are the caller's to handle, KindEnd is a
+// It returns the plaintext's (first) kind. KindHeartbeat, KindRelay, KindFlood and KindFast are the caller's to handle, KindEnd is a
 // keepalive, all others have been dealt with. With a fault the plaintext, or in a bundle the rest of it, is dropped.
 func (j *Joiner) Add(source uint32, plaintext []byte) (Kind, Fault) {
 	if len(plaintext) == 0 {
@@ -66,7 +66,7 @@ func (j *Joiner) Add(source uint32, plaintext []byte) (Kind, Fault) {
 	}
 	kind := Kind(plaintext[0])
 	switch kind {
-	case KindEnd, KindHeartbeat, KindRelay, KindFlood:
+	case KindEnd, KindHeartbeat, KindRelay, KindFlood, KindFast:
 		return kind, FaultNone
 	case KindFrame:
 		return kind, j.addFrames(source, plaintext)

@@ -63,6 +63,7 @@ const (
 	KindHeartbeat
 	KindRelay
 	KindFlood
+	KindFast // see FastReport
 )
 
 const (

@@ -55,6 +55,7 @@ type Host struct {
 	exposed  []runtime.Exposure
 
 	forwardings []runtime.Forwarding
+	fast        fastState
 	watched     atomic.Pointer[map[chainID]bool] // chains of others that were looked at last
 }
 
@@ -177,6 +178,7 @@ func (h *Host) Reset() error {
 	if err := h.redirect(netip.Addr{}, 0, 0); err != nil {
 		h.log.Debug("cannot look for redirections", "err", err) // a kernel without nf_tables has none
 	}
+	h.removeFast()
 	h.exposing, h.exposed, h.forwardings = false, nil, nil
 	if warnings, err := h.assertRules(); err != nil || len(warnings) > 0 {
 		h.log.Warn("rules of the host may be left behind", "err", err, "warnings", warnings) // a kernel without nf_tables has none

@@ -102,6 +102,8 @@ func (h *Host) step(ctx context.Context, s runtime.Step, inside *space) error {
 		return h.announce(ctx, s, link, at)
 	case runtime.JoinBridge:
 		return h.join(s, link)
+	case runtime.Isolate:
+		return at.run(func() error { return setPort(link.Attrs().Index, uplinkPort) })
 	}
 	return at.set(s, link)
 }

@@ -110,7 +110,7 @@ func (h *Host) keepRules() error {
 	for _, w := range warnings {
 		h.log.Debug(w)
 	}
-	return err
+	return errors.Join(err, h.keepGuard())
 }
 
 // concerns tells whether a change may take rules of ours away, or may need more: one of our table, of a chain that
@@ -139,7 +139,7 @@ func (h *Host) concerns(m mnl.Message) bool {
 			hooked = kind == unix.NFT_MSG_NEWCHAIN
 		}
 	}
-	own := id.table == h.cfg.Bridge && id.family == unix.NFPROTO_INET
+	own := (id.table == h.cfg.Bridge || id.table == h.cfg.Bridge+guardSuffix) && id.family == unix.NFPROTO_INET
 	watched := h.watched.Load()
 	return own || hooked || ofRule && watched != nil && (*watched)[id]
 }

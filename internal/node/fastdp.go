@@ -1,0 +1,284 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/crypto/curve25519"
+
+	"weave/internal/store"
+	"weave/peer"
+	"weave/peer/wire"
+	"weave/runtime/netlink"
+	"weave/stack"
+)
+
+const (
+	// overlayFast is Weave Net's word for the kernel path.
+	overlayFast = "fastdp"
+	// learnAgain is how often the kernel is told at most where a MAC is.
+	learnAgain = time.Second
+	// ageing is how long the bridge remembers a MAC, as ours must (include/uapi/linux/if_bridge.h): what it has
+	// forgotten and we remember would be sent to where it was before the kernel knew better.
+	ageing = 300 * time.Second
+)
+
+// fastdp joins what decides about the kernel path with the kernel, and with the data plane. It belongs to the session loop.
+//
+// Which set a peer is in, the kernel's or ours, counts for what we send to everybody. Frames to one station take the
+// path that the bridge knows it behind; one that comes to us although the peer is in the kernel's set (the bridge knows
+// better from before, or nothing) is put into the tunnel here, so that the other end's kernel learns from it, and the
+// bridge is told.
+type fastdp struct {
+	core   *peer.FastPaths // nil: there is no kernel path here, and off says why
+	kernel *netlink.Fast
+	off    string
+
+	dp     *dataplane
+	store  *store.Store
+	log    *slog.Logger
+	self   peer.Name
+	secret [32]byte // X25519
+	port   uint16   // of data sessions; the kernel path's is the next
+	mtu    int
+
+	beats  []netip.Addr // to whom they go
+	learnt map[stack.MAC]time.Time
+	sparse bool
+}
+
+// openFast makes the kernel path, if it may be and can be.
+func (n *node) openFast() error {
+	f := &fastdp{
+		dp: n.dp, store: n.store, log: n.log.With("part", overlayFast), self: n.memory.name,
+		secret: n.memory.identity.X25519Private(), port: uint16(n.cfg.Port), mtu: n.cfg.MTU,
+	}
+	n.sessions.fast = f
+	switch {
+	case n.cfg.NoFast:
+		f.off = "--no-fastdp"
+	case n.bridge == nil:
+		f.off = "it needs root here"
+	case n.cfg.Port > 65534:
+		f.off = "no port for it"
+	}
+	if f.off != "" {
+		if n.bridge != nil {
+			n.bridge.RemoveFast()
+		}
+		return nil
+	}
+	kernel, err := n.bridge.OpenFast(netlink.FastConfig{Port: n.cfg.Port + 1, Local: n.cfg.Host})
+	if err != nil {
+		f.off = "not possible here"
+		if errors.Is(err, netlink.ErrPortTaken) {
+			f.off = fmt.Sprintf("UDP port %d is taken here", n.cfg.Port+1)
+		}
+		f.log.Warn("frames go through user space only: there is no kernel path", "err", err)
+		return nil
+	}
+	f.kernel = kernel
+	n.dp.tunnel = kernel
+	return f.adopt(time.Now())
+}
+
+// adopt takes up what an earlier daemon left.
+func (f *fastdp) adopt(now time.Time) error {
+	saved, _, err := f.store.Get(keyFast)
+	if err != nil {
+		return err
+	}
+	flooded, err := f.kernel.Flooded()
+	if err != nil {
+		return err
+	}
+	if err := f.kernel.Broadcast(true); err != nil {
+		return err
+	}
+	f.core, f.learnt = peer.NewFastPaths(f.self, rand.Reader), map[stack.MAC]time.Time{}
+	f.beats = flooded // whoever is flooded to has had beats as well
+	f.perform(nil, f.core.Step(now, peer.FastAdopt{Saved: saved, Flooded: flooded}))
+	return nil
+}
+
+// run passes on the beats that come.
+func (f *fastdp) run(ctx context.Context) error {
+	if f.core == nil {
+		return nil
+	}
+	return f.kernel.Listen(ctx, func(frame []byte) {
+		if b, ok := wire.ParseFastBeat(frame[min(len(frame), wire.EthernetLen):]); ok {
+			offer(f.dp.fastBeats, b)
+		}
+	})
+}
+
+// close gives up what the daemon holds; what the kernel does it goes on doing.
+func (f *fastdp) close() {
+	if f != nil && f.kernel != nil {
+		f.kernel.Close()
+	}
+}
+
+// state tells how far a peer is, and why frames to it go through user space.
+func (f *fastdp) state(n peer.Name) (on bool, why string) {
+	if f.core == nil {
+		return false, f.off
+	}
+	s, why := f.core.State(n)
+	return s == wire.FastOn, why
+}
+
+// key is that of the reports exchanged with a peer.
+func (f *fastdp) key(r *remote) *[32]byte {
+	shared, err := curve25519.X25519(f.secret[:], r.key[:])
+	if err != nil { // the session machine has refused such keys
+		return &[32]byte{}
+	}
+	key := wire.FastKey(shared)
+	return &key
+}
+
+// perform does what the core says, in its order.
+func (f *fastdp) perform(l *sessionLoop, eff peer.FastEffects) {
+	if eff.Save != nil {
+		if err := f.store.Put(keyFast, eff.Save); err != nil {
+			f.log.Warn("cannot save who is on the kernel path", "err", err)
+		}
+	}
+	if eff.Changed {
+		f.admit(eff)
+	}
+	for _, m := range eff.Moves {
+		f.move(l, m)
+	}
+	if eff.Beat != nil {
+		payload := wire.AppendFastBeat(nil, wire.FastBeat{Name: f.self, Nonce: *eff.Beat})
+		if err := f.kernel.Beat(payload); err != nil { // the path is left when they do not arrive
+			f.log.Debug("beat", "err", err)
+		}
+	}
+	for _, s := range eff.Reports {
+		l.sendReport(s)
+	}
+}
+
+// admit lets in those that are tried or on, and sends them beats. Nobody is let in where the rules cannot be changed,
+// so that then nobody comes to be on.
+func (f *fastdp) admit(eff peer.FastEffects) {
+	if err := f.kernel.Allow(eff.Allow); err != nil {
+		f.log.Warn("cannot change who may use the kernel path", "err", err)
+	}
+	for _, a := range f.beats {
+		if !slices.Contains(eff.Beats, a) {
+			f.complain(f.kernel.SetBeat(a, false))
+		}
+	}
+	for _, a := range eff.Beats {
+		if !slices.Contains(f.beats, a) {
+			f.complain(f.kernel.SetBeat(a, true))
+		}
+	}
+	f.beats = eff.Beats
+}
+
+func (f *fastdp) complain(err error) {
+	if err != nil {
+		f.log.Warn("the kernel path is not as it should be", "err", err)
+	}
+}
+
+// move takes a peer from one set to the other. For a moment it is in neither: before it is in a set, the TAP's queue is
+// empty of frames that were sent while it was in the other. So a frame for everybody may miss it, and never comes twice.
+func (f *fastdp) move(l *sessionLoop, m peer.FastMove) {
+	var p *peerState
+	if l != nil {
+		p = l.named(m.Name)
+	}
+	if m.On {
+		f.take(p, true)
+		f.dp.drain()
+		f.bypass(p, true)
+		f.complain(f.kernel.SetFlood(m.At, true))
+		f.log.Info("on the kernel path", "peer", m.Name, "at", m.At)
+	} else {
+		f.complain(f.kernel.SetFlood(m.At, false))
+		f.take(p, false)
+		for _, a := range append(slices.Clone(m.Froms), m.At) {
+			f.complain(f.kernel.Forget(a))
+		}
+		f.dp.drain()
+		f.bypass(p, false)
+		f.log.Info("off the kernel path", "peer", m.Name, "at", m.At, "why", m.Why)
+	}
+	if p != nil {
+		p.news = true
+	}
+}
+
+// take says whether frames to one station behind a peer go by the kernel, if they come to us at all.
+func (f *fastdp) take(p *peerState, on bool) {
+	if p == nil {
+		return
+	}
+	exit := exitSession
+	switch {
+	case on && f.core.At(p.name).Is6():
+		exit = exitTunnel6
+	case on:
+		exit = exitTunnel4
+	}
+	p.exit.Store(uint32(exit))
+}
+
+// bypass says whether the kernel sends to a peer what is for everybody.
+func (f *fastdp) bypass(p *peerState, on bool) {
+	if p != nil {
+		f.dp.sw.Bypass(p.port, on && !f.sparse)
+	}
+}
+
+// spread follows the network's size: in a sparse one what is for everybody is flooded by neighbours, and not by the kernel.
+func (f *fastdp) spread(l *sessionLoop, sparse bool) {
+	if f.core == nil || f.sparse == sparse {
+		return
+	}
+	f.sparse = sparse
+	if sparse {
+		f.complain(f.kernel.Broadcast(false))
+		f.dp.drain()
+	}
+	for _, p := range l.book.peers {
+		on, _ := f.state(p.name)
+		f.bypass(p, on)
+	}
+	if !sparse {
+		f.complain(f.kernel.Broadcast(true))
+	}
+}
+
+// stray tells the kernel where a station is whose frames come to us although its peer is on the kernel path.
+func (f *fastdp) stray(p *peerState, s stray, now time.Time) {
+	if f.core == nil || p == nil {
+		return
+	}
+	at := f.core.At(p.name)
+	if on, _ := f.state(p.name); !on || now.Sub(f.learnt[s.mac]) < learnAgain {
+		return
+	}
+	for mac, when := range f.learnt {
+		if now.Sub(when) >= learnAgain {
+			delete(f.learnt, mac)
+		}
+	}
+	f.learnt[s.mac] = now
+	if err := f.kernel.Learn(s.mac, at); err != nil {
+		f.log.Debug("cannot tell the kernel of a station", "err", err)
+	}
+}

@@ -1,0 +1,161 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"weave/peer"
+	"weave/peer/wire"
+)
+
+// fastTick tells the kernel path's core what is known of each peer, and lets time pass for it.
+func (l *sessionLoop) fastTick(ctx context.Context, now time.Time) {
+	f := l.fast
+	if f == nil || f.core == nil {
+		return
+	}
+	for _, p := range l.book.peers {
+		f.perform(l, f.core.Step(now, l.fastPeer(p)))
+	}
+	f.perform(l, f.core.Step(now, peer.FastTick{}))
+	l.fastNews(ctx)
+}
+
+// fastNews tells the mesh of peers that have changed paths.
+func (l *sessionLoop) fastNews(ctx context.Context) {
+	for _, p := range l.book.peers {
+		if p.news && p.link.Load() != nil {
+			l.announce(ctx, p)
+		}
+		p.news = false
+	}
+}
+
+// fastPeer describes a peer to the core: whether the kernel path may be used to it, and where it is.
+func (l *sessionLoop) fastPeer(p *peerState) peer.FastPeer {
+	in := peer.FastPeer{
+		Name: p.name, Life: p.wish.uid, Linked: p.gone.IsZero() && p.wish.conn != 0,
+		Heard: l.dp.started.Add(time.Duration(p.heard.Load()) * time.Millisecond),
+	}
+	switch {
+	case !p.gone.IsZero():
+		in.Pending = true
+	case !p.wish.fast:
+		in.Why = "not offered by the other end"
+	case len(*l.secrets.Load()) > 0 && !p.wish.clear:
+		in.Why = "encrypted"
+	case p.wish.distant:
+		in.Why = "no neighbour, in a network of this size"
+	default:
+		l.fastPlace(p, &in)
+	}
+	return in
+}
+
+// fastPlace finds where the kernel path to a peer leads. Of its addresses that answer the sessions' heartbeats both ends
+// take IPv4 first, so that mostly they take the same family. What it sends may come from any of them.
+func (l *sessionLoop) fastPlace(p *peerState, in *peer.FastPeer) {
+	best, up := p.paths.Best(), false
+	var ports []uint16
+	for _, w := range p.paths.All() {
+		r, _ := p.paths.Report(w)
+		up = up || r.Up
+		if !r.Up || w.Kind != peer.WayDirect {
+			continue
+		}
+		if w.Addr.Port() != l.fast.port {
+			ports = append(ports, w.Addr.Port())
+			continue
+		}
+		if a := w.Addr.Addr().Unmap(); l.fast.kernel.Reaches(a) {
+			in.Froms = append(in.Froms, a)
+		}
+	}
+	switch {
+	case !up:
+		in.Pending = true
+	case best.Kind != peer.WayDirect:
+		in.Why = fmt.Sprintf("the path is not direct, but %s", best.Kind)
+	case len(in.Froms) == 0 && len(ports) > 0:
+		in.Why = fmt.Sprintf("it is reached at UDP port %d, not at %d as here", ports[0], l.fast.port)
+	case len(in.Froms) == 0:
+		in.Why = "no VXLAN over this family of addresses here"
+	default:
+		in.At = l.fastAddress(p, in.Froms, best.Addr.Addr().Unmap())
+	}
+}
+
+// fastAddress chooses: the one in use, else the best of the better family.
+func (l *sessionLoop) fastAddress(p *peerState, froms []netip.Addr, best netip.Addr) netip.Addr {
+	if at := l.fast.core.At(p.name); slices.Contains(froms, at) {
+		return at
+	}
+	v4 := slices.IndexFunc(froms, netip.Addr.Is4)
+	switch {
+	case slices.Contains(froms, best) && (best.Is4() || v4 < 0):
+		return best
+	case v4 >= 0:
+		return froms[v4]
+	}
+	return froms[0]
+}
+
+// fastBeaten takes in a beat that came by VXLAN.
+func (l *sessionLoop) fastBeaten(b wire.FastBeat, now time.Time) {
+	if l.fast != nil && l.fast.core != nil {
+		l.fast.perform(l, l.fast.core.Step(now, peer.FastHeard{Beat: b}))
+	}
+}
+
+// fastReported takes in what a peer says of the kernel path.
+func (l *sessionLoop) fastReported(ctx context.Context, p *peerState, plain []byte, now time.Time) {
+	f := l.fast
+	if p == nil || f == nil || f.core == nil {
+		return
+	}
+	r, ok := wire.ParseFastReport(plain, f.key(p.remote), p.name, f.self)
+	if !ok {
+		l.dp.counters.add(dropShort, 1)
+		return
+	}
+	f.perform(l, f.core.Step(now, peer.FastReported{Name: p.name, Report: r}))
+	if p.news {
+		l.fastNews(ctx)
+	}
+}
+
+// sendReport sends one to a peer that there is a session with.
+func (l *sessionLoop) sendReport(s peer.FastSend) {
+	p := l.named(s.To)
+	if p == nil || p.keys.Sending() == nil || p.path.Load() == nil {
+		return
+	}
+	l.out.plain(p.remote, wire.AppendFastReport(nil, s.Report, l.fast.key(p.remote), l.fast.self, p.name))
+}
+
+// fastAdd puts a peer that has just become known, or known again, into the set that it is in.
+func (l *sessionLoop) fastAdd(p *peerState) {
+	if f := l.fast; f != nil && f.core != nil {
+		on, _ := f.state(p.name)
+		f.take(p, on)
+		f.bypass(p, on)
+	}
+}
+
+// fastRemove tells that a peer is not known any more.
+func (l *sessionLoop) fastRemove(p *peerState, now time.Time) {
+	if f := l.fast; f != nil && f.core != nil {
+		f.perform(l, f.core.Step(now, peer.FastGone{Name: p.name}))
+	}
+}
+
+// named finds a peer by its name; nil if it is not known.
+func (l *sessionLoop) named(n peer.Name) *peerState {
+	if r := l.book.names[n]; r != nil {
+		return l.book.ports[r.port]
+	}
+	return nil
+}

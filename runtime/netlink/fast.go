@@ -1,0 +1,417 @@
+package netlink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+
+	vnl "github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"weave/runtime"
+)
+
+// vni is the VXLAN network identifier of all weave networks: what keeps two of them apart is who may send, see fastrules.go.
+const vni = 0x776561
+
+// ErrPortTaken reports that somebody else has the UDP port of the kernel path.
+var ErrPortTaken = errors.New("UDP port is taken")
+
+// FastConfig says how the kernel's own tunnels are made.
+type FastConfig struct {
+	Port  int        // UDP
+	Local netip.Addr // what they send from; invalid: whatever leads to the peer
+}
+
+// Fast is the kernel path: one VXLAN device for each family of the underlay, a port of the bridge beside the uplink.
+//
+//	containers ── veths ── bridge ─┬─ TAP (isolated) ── user space
+//	                               ├─ VXLAN over IPv4 (isolated)
+//	                               └─ VXLAN over IPv6 (isolated)
+//
+// Isolated ports never forward to each other, so that nothing loops. The bridge floods broadcast and multicast to the
+// devices, and they to their flood list; a frame to an address that the bridge does not know goes to the TAP alone. So a
+// unicast frame always takes one path, and a broadcast reaches the peers in the flood list by the kernel and no others.
+//
+// Beats are the frames that prove a path. They go to a group address of the link's own (IEEE 802.1Q, table 8-1), which no
+// bridge passes on: it never reaches a container, and our socket on the device gets it without looking at every frame.
+type Fast struct {
+	h       *Host
+	tunnels [2]*tunnel // IPv4, IPv6; nil where the host lacks the family
+}
+
+// tunnel is one VXLAN device.
+type tunnel struct {
+	name  string
+	link  vnl.Link
+	beats *os.File // an AF_PACKET socket that gets and sends beats
+	entry *os.File // an AF_PACKET socket that takes packets with virtio-net headers
+}
+
+// groupMAC is where beats go, anyMAC the entry of the flood list.
+var (
+	groupMAC = net.HardwareAddr{0x01, 0x80, 0xc2, 0, 0, 0x0f}
+	anyMAC   = net.HardwareAddr{0, 0, 0, 0, 0, 0}
+)
+
+// tunnelNames are the devices of a bridge.
+func tunnelNames(bridge string) [2]string { return [2]string{bridge + "-vx4", bridge + "-vx6"} }
+
+// OpenFast makes the devices, or adopts those that an earlier daemon left, with all that they know. Nobody may send to them
+// until Allow. A host without IPv6 has one device. Close leaves them to the kernel.
+func (h *Host) OpenFast(cfg FastConfig) (*Fast, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f := &Fast{h: h}
+	h.fast.port = cfg.Port
+	if err := h.startGuard(); err != nil {
+		return nil, fmt.Errorf("open kernel path: %w", err)
+	}
+	for i, name := range tunnelNames(h.cfg.Bridge) {
+		v6 := i == 1
+		if cfg.Local.IsValid() && cfg.Local.Is6() != v6 {
+			continue
+		}
+		t, err := h.openTunnel(name, v6, cfg)
+		if err != nil && v6 && f.tunnels[0] != nil && !errors.Is(err, ErrPortTaken) {
+			h.log.Debug("no VXLAN over IPv6", "err", err)
+			continue
+		}
+		if err != nil {
+			f.close()
+			h.removeFast()
+			return nil, fmt.Errorf("open kernel path: %w", err)
+		}
+		f.tunnels[i] = t
+	}
+	return f, nil
+}
+
+// openTunnel makes or adopts one device, and the sockets on it.
+func (h *Host) openTunnel(name string, v6 bool, cfg FastConfig) (*tunnel, error) {
+	link, err := h.adoptTunnel(name, v6, cfg)
+	if err != nil {
+		return nil, err
+	}
+	t := &tunnel{name: name, link: link}
+	if err := h.wireTunnel(t); err != nil {
+		return nil, err
+	}
+	if err := h.space.run(func() (err error) {
+		if t.beats, err = packetSocket(link.Attrs().Index, beatType, 0); err != nil {
+			return err
+		}
+		t.entry, err = packetSocket(link.Attrs().Index, 0, 1)
+		return err
+	}); err != nil {
+		t.close()
+		return nil, fmt.Errorf("packet socket on %s: %w", name, err)
+	}
+	return t, nil
+}
+
+// adoptTunnel finds the device as it should be, or makes it anew.
+func (h *Host) adoptTunnel(name string, v6 bool, cfg FastConfig) (vnl.Link, error) {
+	old, err := h.space.LinkByName(name)
+	if err == nil {
+		v, ok := old.(*vnl.Vxlan)
+		if ok && v.VxlanId == vni && v.Port == cfg.Port && v.Learning && sameLocal(v.SrcAddr, cfg.Local) {
+			return old, nil
+		}
+		if err := h.delete(name); err != nil {
+			return nil, fmt.Errorf("remove %s: %w", name, err)
+		}
+	} else if !gone(err) {
+		return nil, fmt.Errorf("look for %s: %w", name, err)
+	}
+	if err := h.space.run(func() error { return createVxlan(name, h.cfg.MTU, v6, cfg) }); err != nil {
+		if errors.Is(err, unix.EOPNOTSUPP) {
+			err = fmt.Errorf("the kernel has no VXLAN (%w)", err)
+		}
+		return nil, fmt.Errorf("create %s: %w", name, err)
+	}
+	return h.space.LinkByName(name)
+}
+
+func sameLocal(seen net.IP, want netip.Addr) bool {
+	a, ok := netip.AddrFromSlice(seen)
+	if !ok || a.IsUnspecified() {
+		return !want.IsValid()
+	}
+	return a.Unmap() == want
+}
+
+// wireTunnel makes a device a port of the bridge. It goes up last: until then the bridge forwards nothing to or from it.
+func (h *Host) wireTunnel(t *tunnel) error {
+	bridge, err := h.space.LinkByName(h.cfg.Bridge)
+	if err != nil {
+		return fmt.Errorf("look for the bridge of %s: %w", t.name, err)
+	}
+	index := t.link.Attrs().Index
+	_ = h.space.sysctl("net/ipv6/conf/"+t.name+"/disable_ipv6", "1") // it must not speak for itself
+	if t.link.Attrs().MTU != h.cfg.MTU {
+		if err := h.space.LinkSetMTU(t.link, h.cfg.MTU); err != nil {
+			return fmt.Errorf("set the MTU of %s: %w", t.name, err)
+		}
+	}
+	if t.link.Attrs().MasterIndex != bridge.Attrs().Index {
+		if err := errors.Join(h.space.LinkSetDown(t.link), h.space.LinkSetMaster(t.link, bridge)); err != nil {
+			return fmt.Errorf("join %s to %s: %w", t.name, h.cfg.Bridge, err)
+		}
+	}
+	if err := h.space.run(func() error { return setPort(index, tunnelPort) }); err != nil {
+		return fmt.Errorf("set up port %s: %w", t.name, err)
+	}
+	err = h.space.LinkSetUp(t.link)
+	if errors.Is(err, unix.EADDRINUSE) {
+		return fmt.Errorf("%w: %d (%w)", ErrPortTaken, h.fast.port, err)
+	}
+	if err != nil {
+		return fmt.Errorf("set %s up: %w", t.name, err)
+	}
+	return nil
+}
+
+// RemoveFast removes the devices and their rules, if they are there.
+func (h *Host) RemoveFast() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.removeFast()
+}
+
+// removeFast takes the devices first: the rules must outlive what they guard.
+func (h *Host) removeFast() {
+	for _, name := range tunnelNames(h.cfg.Bridge) {
+		if err := h.delete(name); err != nil {
+			h.log.Warn("cannot remove an interface", "name", name, "err", err)
+			return
+		}
+	}
+	h.stopGuard()
+}
+
+// Close gives up the sockets. Devices, lists and rules stay and work on.
+func (f *Fast) Close() {
+	f.h.mu.Lock()
+	defer f.h.mu.Unlock()
+	f.close()
+}
+
+func (f *Fast) close() {
+	for _, t := range f.tunnels {
+		t.close()
+	}
+}
+
+func (t *tunnel) close() {
+	if t == nil {
+		return
+	}
+	for _, s := range []*os.File{t.beats, t.entry} {
+		if s != nil {
+			_ = s.Close()
+		}
+	}
+}
+
+// Reaches reports whether there is a device for the family of an address.
+func (f *Fast) Reaches(a netip.Addr) bool { return f.of(a) != nil }
+
+func (f *Fast) of(a netip.Addr) *tunnel {
+	if a.Is6() {
+		return f.tunnels[1]
+	}
+	return f.tunnels[0]
+}
+
+// Flooded lists whom the kernel floods to.
+func (f *Fast) Flooded() ([]netip.Addr, error) {
+	var out []netip.Addr
+	for _, t := range f.tunnels {
+		list, err := f.h.entries(t)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range list {
+			if a, ok := netip.AddrFromSlice(e.IP); ok && slices.Equal(e.HardwareAddr, anyMAC) {
+				out = append(out, a.Unmap())
+			}
+		}
+	}
+	return out, nil
+}
+
+// Allow replaces the addresses from which the kernel accepts VXLAN.
+func (f *Fast) Allow(addrs []netip.Addr) error {
+	f.h.mu.Lock()
+	defer f.h.mu.Unlock()
+	f.h.fast.allowed = slices.Clone(addrs)
+	return f.h.writeGuard()
+}
+
+// SetBeat has beats go to an address, or not any more; SetFlood the frames for everybody.
+func (f *Fast) SetBeat(to netip.Addr, on bool) error { return f.member(groupMAC, to, on) }
+
+// SetFlood is described at SetBeat.
+func (f *Fast) SetFlood(to netip.Addr, on bool) error { return f.member(anyMAC, to, on) }
+
+func (f *Fast) member(mac net.HardwareAddr, to netip.Addr, on bool) error {
+	t := f.of(to)
+	if t == nil {
+		return nil
+	}
+	e := t.entryOf(mac, to, unix.NUD_PERMANENT|unix.NUD_NOARP)
+	if on {
+		if err := f.h.space.NeighAppend(e); err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("add %s of %s on %s: %w", mac, to, t.name, err)
+		}
+		return nil
+	}
+	if err := f.h.space.NeighDel(e); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("remove %s of %s on %s: %w", mac, to, t.name, err)
+	}
+	return nil
+}
+
+func (t *tunnel) entryOf(mac net.HardwareAddr, to netip.Addr, state int) *vnl.Neigh {
+	return &vnl.Neigh{
+		LinkIndex: t.link.Attrs().Index, Family: unix.AF_BRIDGE, Flags: unix.NTF_SELF, State: state,
+		IP: net.IP(to.AsSlice()), HardwareAddr: mac,
+	}
+}
+
+// Learn tells the kernel that a MAC is behind an address, as if a frame had come from it.
+func (f *Fast) Learn(mac [6]byte, to netip.Addr) error {
+	t := f.of(to)
+	if t == nil {
+		return nil
+	}
+	if err := f.h.space.NeighSet(t.entryOf(mac[:], to, unix.NUD_REACHABLE)); err != nil {
+		return fmt.Errorf("learn %x on %s: %w", mac, t.name, err)
+	}
+	e := &vnl.Neigh{
+		LinkIndex: t.link.Attrs().Index, Family: unix.AF_BRIDGE, Flags: unix.NTF_MASTER, State: unix.NUD_REACHABLE, HardwareAddr: mac[:],
+	}
+	if err := f.h.space.NeighSet(e); err != nil {
+		return fmt.Errorf("learn %x on %s of %s: %w", mac, t.name, f.h.cfg.Bridge, err)
+	}
+	return nil
+}
+
+// Forget drops the MACs that were learnt behind an address, so that frames to them go to the uplink.
+func (f *Fast) Forget(to netip.Addr) error {
+	t := f.of(to)
+	list, err := f.h.entries(t)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range list {
+		if a, ok := netip.AddrFromSlice(e.IP); !ok || a.Unmap() != to || slices.Equal(e.HardwareAddr, anyMAC) || slices.Equal(e.HardwareAddr, groupMAC) {
+			continue
+		}
+		inner := vnl.Neigh{LinkIndex: e.LinkIndex, Family: unix.AF_BRIDGE, Flags: unix.NTF_MASTER, HardwareAddr: e.HardwareAddr}
+		for _, del := range []*vnl.Neigh{t.entryOf(e.HardwareAddr, to, 0), &inner} {
+			if err := f.h.space.NeighDel(del); err != nil && !errors.Is(err, unix.ENOENT) {
+				errs = append(errs, fmt.Errorf("forget %s on %s: %w", e.HardwareAddr, t.name, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// entries lists what the VXLAN device itself knows.
+func (h *Host) entries(t *tunnel) ([]vnl.Neigh, error) {
+	if t == nil {
+		return nil, nil
+	}
+	list, err := retry(func() ([]vnl.Neigh, error) { return h.space.NeighList(t.link.Attrs().Index, unix.AF_BRIDGE) })
+	if err != nil {
+		return nil, fmt.Errorf("list entries of %s: %w", t.name, err)
+	}
+	return slices.DeleteFunc(list, func(e vnl.Neigh) bool { return e.Flags&unix.NTF_SELF == 0 }), nil
+}
+
+// Broadcast says whether the bridge itself floods broadcast and multicast to the devices.
+func (f *Fast) Broadcast(on bool) error {
+	for _, t := range f.tunnels {
+		if t == nil {
+			continue
+		}
+		if err := f.h.space.run(func() error { return setPort(t.link.Attrs().Index, broadcastPort(on)) }); err != nil {
+			return fmt.Errorf("set up port %s: %w", t.name, err)
+		}
+	}
+	return nil
+}
+
+// Listen passes the beats that come to take until ctx ends. take must not keep them.
+func (f *Fast) Listen(ctx context.Context, take func(frame []byte)) error {
+	errs := make(chan error, len(f.tunnels))
+	stop := context.AfterFunc(ctx, f.Close)
+	defer stop()
+	listeners := 0
+	for _, t := range f.tunnels {
+		if t == nil {
+			continue
+		}
+		listeners++
+		go func() { errs <- t.listen(ctx, take) }()
+	}
+	var all []error
+	for range listeners {
+		all = append(all, <-errs)
+	}
+	return errors.Join(all...)
+}
+
+func (t *tunnel) listen(ctx context.Context, take func([]byte)) error {
+	buf := make([]byte, runtime.MaxFrame)
+	for {
+		n, err := t.beats.Read(buf)
+		switch {
+		case ctx.Err() != nil || errors.Is(err, os.ErrClosed):
+			return nil
+		case errors.Is(err, unix.ENETDOWN): // somebody has set it down; beats stop, and the path is left
+			continue
+		case err != nil:
+			return fmt.Errorf("listen on %s: %w", t.name, err)
+		}
+		take(buf[:n])
+	}
+}
+
+// Beat sends a beat to all that SetBeat said. payload follows the Ethernet header; it is padded to the MTU.
+func (f *Fast) Beat(payload []byte) error {
+	var errs []error
+	for _, t := range f.tunnels {
+		if t == nil {
+			continue
+		}
+		frame := make([]byte, 0, 14+f.h.cfg.MTU)
+		frame = append(append(frame, groupMAC...), t.link.Attrs().HardwareAddr...)
+		frame = append(frame, beatType>>8, beatType&0xff)
+		frame = append(frame, payload...)
+		if _, err := t.beats.Write(frame[:cap(frame)]); err != nil {
+			errs = append(errs, fmt.Errorf("beat on %s: %w", t.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Put sends a packet with its virtio-net header by the device of an IP family. Any goroutine may call it.
+func (f *Fast) Put(v6 bool, packet []byte) error {
+	t := f.tunnels[0]
+	if v6 {
+		t = f.tunnels[1]
+	}
+	if t == nil {
+		return unix.ENODEV
+	}
+	_, err := t.entry.Write(packet)
+	return err
+}

@@ -1,0 +1,190 @@
+package netlink
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// The guard of the kernel path is a table of its own, which outlives the daemon as the devices do:
+//
+//	table inet weave-fastdp {
+//		set on4 { type ipv4_addr; elements = { the peers on this path, or being tried for it } }
+//		set on6 { type ipv6_addr; ... }
+//		chain input {
+//			type filter hook input priority raw; policy accept;
+//			meta nfproto ipv4 udp dport 6784 ip saddr != @on4 counter drop
+//			meta nfproto ipv6 udp dport 6784 ip6 saddr != @on6 counter drop
+//		}
+//	}
+//
+// What it lets in is not proven to come from there: a network in which hosts can send with others' addresses needs a
+// password, and then clear text goes only to trusted subnets.
+const guardSuffix = "-fastdp"
+
+// fastState is what the host remembers of the kernel path, for when somebody flushes its rules.
+type fastState struct {
+	port    int // 0: it is not used
+	guarded bool
+	allowed []netip.Addr
+}
+
+func (h *Host) guardTable() *nftables.Table {
+	return &nftables.Table{Name: h.cfg.Bridge + guardSuffix, Family: nftables.TableFamilyINet}
+}
+
+// startGuard makes the table, unless an earlier daemon left one: whom that lets in is on the path still.
+func (h *Host) startGuard() error {
+	h.fast.guarded = true
+	seen, err := h.lookAtGuard()
+	if err != nil {
+		return err
+	}
+	if seen.there {
+		h.fast.allowed = seen.allowed
+	}
+	if seen.whole {
+		return nil
+	}
+	return h.writeGuard()
+}
+
+// stopGuard takes the table away.
+func (h *Host) stopGuard() {
+	h.fast = fastState{}
+	conn, err := h.netfilter()
+	if err != nil {
+		return // a kernel without nf_tables has none
+	}
+	defer func() { _ = conn.CloseLasting() }()
+	conn.DelTable(h.guardTable())
+	if err := conn.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+		h.log.Debug("cannot remove the kernel path's rules", "err", err)
+	}
+}
+
+// guardSeen is what is there of the table.
+type guardSeen struct {
+	there, whole bool
+	allowed      []netip.Addr
+}
+
+// lookAtGuard shows the table; whole says that both rules stand.
+func (h *Host) lookAtGuard() (guardSeen, error) {
+	var seen guardSeen
+	conn, err := h.netfilter()
+	if err != nil {
+		return seen, err
+	}
+	defer func() { _ = conn.CloseLasting() }()
+	chains, err := conn.ListChainsOfTableFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return seen, fmt.Errorf("list chains: %w (nf_tables is needed)", err)
+	}
+	table := h.guardTable()
+	at := slices.IndexFunc(chains, func(c *nftables.Chain) bool { return c.Table.Name == table.Name && c.Name == "input" })
+	if at < 0 {
+		return seen, nil
+	}
+	seen.there = true
+	rules, err := conn.GetRules(table, chains[at])
+	if err != nil {
+		return seen, fmt.Errorf("list rules of %s: %w", table.Name, err)
+	}
+	seen.whole = sameRules(rules, h.guardRules(nil, nil))
+	for _, name := range []string{"on4", "on6"} {
+		elements, err := conn.GetSetElements(&nftables.Set{Table: table, Name: name})
+		if err != nil {
+			seen.whole = false
+			continue
+		}
+		for _, e := range elements {
+			if a, ok := netip.AddrFromSlice(e.Key); ok {
+				seen.allowed = append(seen.allowed, a)
+			}
+		}
+	}
+	return seen, nil
+}
+
+// keepGuard writes the table anew if somebody has changed it.
+func (h *Host) keepGuard() error {
+	if !h.fast.guarded {
+		return nil
+	}
+	seen, err := h.lookAtGuard()
+	if err != nil {
+		return err
+	}
+	byAddr := func(a, b netip.Addr) int { return a.Compare(b) }
+	slices.SortFunc(seen.allowed, byAddr)
+	want := slices.SortedFunc(slices.Values(h.fast.allowed), byAddr)
+	if seen.whole && slices.Equal(seen.allowed, want) {
+		return nil
+	}
+	h.log.Info("the kernel path's rules were made again")
+	return h.writeGuard()
+}
+
+// writeGuard puts the whole table in the place of what is there, at one stroke.
+func (h *Host) writeGuard() error {
+	conn, err := h.netfilter()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.CloseLasting() }()
+	table := conn.AddTable(h.guardTable())
+	conn.DelTable(table)
+	table = conn.AddTable(h.guardTable())
+	on4 := &nftables.Set{Table: table, Name: "on4", KeyType: nftables.TypeIPAddr}
+	on6 := &nftables.Set{Table: table, Name: "on6", KeyType: nftables.TypeIP6Addr, ID: 2}
+	var members4, members6 []nftables.SetElement
+	for _, a := range h.fast.allowed {
+		if e := (nftables.SetElement{Key: a.AsSlice()}); a.Is4() {
+			members4 = append(members4, e)
+		} else {
+			members6 = append(members6, e)
+		}
+	}
+	if err := errors.Join(conn.AddSet(on4, members4), conn.AddSet(on6, members6)); err != nil {
+		return fmt.Errorf("change the nftables table %s: %w", table.Name, err)
+	}
+	chain := conn.AddChain(&nftables.Chain{
+		Table: table, Name: "input", Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityRaw,
+	})
+	for _, exprs := range h.guardRules(on4, on6) {
+		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: exprs})
+	}
+	if err := conn.Flush(); err != nil {
+		return fmt.Errorf("change the nftables table %s: %w", table.Name, err)
+	}
+	return nil
+}
+
+// guardRules are the two rules; without sets, to compare with.
+func (h *Host) guardRules(on4, on6 *nftables.Set) [][]expr.Any {
+	rule := func(family byte, offset, size uint32, name string, set *nftables.Set) []expr.Any {
+		lookup := &expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: name, Invert: true}
+		if set != nil {
+			lookup.SetID = set.ID
+		}
+		return []expr.Any{
+			&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: unix.NFT_REG_1}, equal([]byte{family}),
+			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: unix.NFT_REG_1}, equal([]byte{unix.IPPROTO_UDP}),
+			&expr.Payload{DestRegister: unix.NFT_REG_1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+			equal(binaryutil.BigEndian.PutUint16(uint16(h.fast.port))),
+			&expr.Payload{DestRegister: unix.NFT_REG_1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size},
+			lookup, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop},
+		}
+	}
+	return [][]expr.Any{
+		rule(unix.NFPROTO_IPV4, ipSource, 4, "on4", on4),
+		rule(unix.NFPROTO_IPV6, offsetSource6, 16, "on6", on6),
+	}
+}
