@@ -56,6 +56,7 @@ type Host struct {
 
 	forwardings []runtime.Forwarding
 	fast        fastState
+	shields     shieldState
 	watched     atomic.Pointer[map[chainID]bool] // chains of others that were looked at last
 }
 

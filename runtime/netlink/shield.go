@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	vnl "github.com/vishvananda/netlink"
@@ -88,7 +89,40 @@ func (h *Host) shield(port uint16, want []runtime.Shield) (failed []netip.Addr, 
 	if err != nil {
 		return addressesOf(want), fmt.Errorf("shield: %w", err)
 	}
-	return x.perform(runtime.PlanShields(port, want, seen), port)
+	peers := addressesOf(want)
+	all := slices.Clone(peers)
+	for _, p := range seen.Policies {
+		all = append(all, p.Peer)
+	}
+	h.guardShields(port, all)
+	failed, err = x.perform(runtime.PlanShields(port, want, seen), port)
+	h.guardShields(port, append(peers, failed...))
+	return failed, err
+}
+
+// Shielded lists the peers that there are policies of ours for, as of an earlier daemon.
+func (h *Host) Shielded(port uint16) ([]netip.Addr, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	x, err := h.space.openXfrm(h.cfg.Bridge)
+	if missing(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer x.Close()
+	seen, err := x.seen()
+	if err != nil {
+		return nil, fmt.Errorf("look for shields: %w", err)
+	}
+	var out []netip.Addr
+	for _, p := range seen.Policies {
+		if p.Port == port && p.Direction == runtime.Outward && slices.Contains(seen.Policies, runtime.ShieldPolicy{Peer: p.Peer, Port: port, Direction: runtime.Inward}) {
+			out = append(out, p.Peer)
+		}
+	}
+	return out, nil
 }
 
 func addressesOf(shields []runtime.Shield) []netip.Addr {

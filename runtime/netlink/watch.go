@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -110,7 +111,7 @@ func (h *Host) keepRules() error {
 	for _, w := range warnings {
 		h.log.Debug(w)
 	}
-	return errors.Join(err, h.keepGuard())
+	return errors.Join(err, h.keepGuard(), h.keepShieldRules())
 }
 
 // concerns tells whether a change may take rules of ours away, or may need more: one of our table, of a chain that
@@ -139,7 +140,8 @@ func (h *Host) concerns(m mnl.Message) bool {
 			hooked = kind == unix.NFT_MSG_NEWCHAIN
 		}
 	}
-	own := (id.table == h.cfg.Bridge || id.table == h.cfg.Bridge+guardSuffix) && id.family == unix.NFPROTO_INET
+	ours := []string{h.cfg.Bridge, h.cfg.Bridge + guardSuffix, h.cfg.Bridge + shieldSuffix}
+	own := slices.Contains(ours, id.table) && id.family == unix.NFPROTO_INET
 	watched := h.watched.Load()
 	return own || hooked || ofRule && watched != nil && (*watched)[id]
 }

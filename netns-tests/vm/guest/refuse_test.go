@@ -39,14 +39,8 @@ func TestClearIsRefused(t *testing.T) {
 		})
 		control := inside.Seen().Marked
 		a, b := handshake(t)
-		// The stranger sends from the peer's address, but does not answer for it.
 		stranger := p.lab.Hosts[2]
-		must(t, stranger.Sysctl("net/ipv4/conf/all/arp_ignore", "1"), stranger.Sysctl("net/ipv4/conf/all/arp_announce", "2"))
-		bits := "/32"
-		if p.b.local.Is6() {
-			bits = "/128"
-		}
-		must(t, stranger.AddAddr("lo", p.b.local.String()+bits))
+		must(t, strangerAs(stranger, p.b))
 		for _, keys := range []bool{false, true} {
 			if keys {
 				p.a.shield(a)
