@@ -48,6 +48,8 @@ type fastdp struct {
 	port   uint16   // of data sessions; the kernel path's is the next
 	mtu    int
 
+	trusted []netip.Prefix // where clear text may go although there is a password
+
 	beats  []netip.Addr // to whom they go
 	learnt map[stack.MAC]time.Time
 	sparse bool
@@ -57,7 +59,7 @@ type fastdp struct {
 func (n *node) openFast() error {
 	f := &fastdp{
 		dp: n.dp, store: n.store, log: n.log.With("part", overlayFast), self: n.memory.name,
-		secret: n.memory.identity.X25519Private(), port: uint16(n.cfg.Port), mtu: n.cfg.MTU,
+		secret: n.memory.identity.X25519Private(), port: uint16(n.cfg.Port), mtu: n.cfg.MTU, trusted: n.cfg.TrustedSubnets,
 	}
 	n.sessions.fast = f
 	switch {

@@ -58,7 +58,7 @@ func (l *sessionLoop) fastPeer(p *peerState) peer.FastPeer {
 // fastPlace finds where the kernel path to a peer leads. Of its addresses that answer the sessions' heartbeats both ends
 // take IPv4 first, so that mostly they take the same family. What it sends may come from any of them.
 func (l *sessionLoop) fastPlace(p *peerState, in *peer.FastPeer) {
-	best, up := p.paths.Best(), false
+	best, up, strange := p.paths.Best(), false, false
 	var ports []uint16
 	for _, w := range p.paths.All() {
 		r, _ := p.paths.Report(w)
@@ -70,7 +70,10 @@ func (l *sessionLoop) fastPlace(p *peerState, in *peer.FastPeer) {
 			ports = append(ports, w.Addr.Port())
 			continue
 		}
-		if a := w.Addr.Addr().Unmap(); l.fast.kernel.Reaches(a) {
+		a := w.Addr.Addr().Unmap()
+		if !l.clearAt(a) {
+			strange = true
+		} else if l.fast.kernel.Reaches(a) && !slices.Contains(in.Froms, a) {
 			in.Froms = append(in.Froms, a)
 		}
 	}
@@ -81,11 +84,18 @@ func (l *sessionLoop) fastPlace(p *peerState, in *peer.FastPeer) {
 		in.Why = fmt.Sprintf("the path is not direct, but %s", best.Kind)
 	case len(in.Froms) == 0 && len(ports) > 0:
 		in.Why = fmt.Sprintf("it is reached at UDP port %d, not at %d as here", ports[0], l.fast.port)
+	case len(in.Froms) == 0 && strange:
+		in.Why = "it is not at a trusted address"
 	case len(in.Froms) == 0:
 		in.Why = "no VXLAN over this family of addresses here"
 	default:
 		in.At = l.fastAddress(p, in.Froms, best.Addr.Addr().Unmap())
 	}
+}
+
+// clearAt tells whether clear text may go to an address.
+func (l *sessionLoop) clearAt(a netip.Addr) bool {
+	return len(*l.secrets.Load()) == 0 || slices.ContainsFunc(l.fast.trusted, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // fastAddress chooses: the one in use, else the best of the better family.

@@ -89,6 +89,15 @@ func (h *Host) BlockUDP(block bool) error {
 	return h.replaceTable("inet", "labudp", body)
 }
 
+// BlockUDPPort drops the UDP that arrives at the host for one port; 0 ends it.
+func (h *Host) BlockUDPPort(port int) error {
+	body := ""
+	if port > 0 {
+		body = fmt.Sprintf("chain in { type filter hook input priority 0; udp dport %d drop; }", port)
+	}
+	return h.replaceTable("inet", "labudpport", body)
+}
+
 // SetMTU sets the MTU of the host's link to the underlay, both ends.
 func (h *Host) SetMTU(mtu int) error {
 	set := func(n *NS, dev string) error {
