@@ -22,6 +22,9 @@ const (
 	// espSettle is how long the keys of a handshake are known before anything is sealed with them: by then the other end
 	// has told its kernel of them too.
 	espSettle = 2 * time.Second
+	// espAdopt is how long after the first handshake of a daemon's life what an earlier life left is taken still: until then
+	// the other end seals with the new keys too.
+	espAdopt = 15 * time.Second
 )
 
 // ESPKey protects what goes in one direction.
@@ -82,4 +85,9 @@ func ShieldOf(s Shield, generations []Generation, now time.Time) Shield {
 		}
 	}
 	return s
+}
+
+// Adopting tells whether what an earlier life of the daemon, or of a session, left in the kernel is to stay.
+func Adopting(generations []Generation, now time.Time) bool {
+	return len(generations) == 0 || now.Sub(generations[0].Since) < espAdopt
 }

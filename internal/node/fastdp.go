@@ -14,6 +14,7 @@ import (
 
 	"weave/internal/store"
 	"weave/peer"
+	"weave/peer/session"
 	"weave/peer/wire"
 	"weave/runtime/netlink"
 	"weave/stack"
@@ -49,6 +50,7 @@ type fastdp struct {
 	mtu    int
 
 	trusted []netip.Prefix // where clear text may go although there is a password
+	shields *shields       // what encrypts it; nil if there is no kernel path
 
 	beats  []netip.Addr // to whom they go
 	learnt map[stack.MAC]time.Time
@@ -87,11 +89,14 @@ func (n *node) openFast() error {
 	}
 	f.kernel = kernel
 	n.dp.tunnel = kernel
-	return f.adopt(time.Now())
+	if f.shields, err = openShields(n.bridge, n.bridge.ShieldSupport(), uint16(n.cfg.Port+1), n.cfg.Host, f.log); err != nil {
+		return err
+	}
+	return f.adopt(n.sessions, time.Now())
 }
 
 // adopt takes up what an earlier daemon left.
-func (f *fastdp) adopt(now time.Time) error {
+func (f *fastdp) adopt(l *sessionLoop, now time.Time) error {
 	saved, _, err := f.store.Get(keyFast)
 	if err != nil {
 		return err
@@ -105,7 +110,15 @@ func (f *fastdp) adopt(now time.Time) error {
 	}
 	f.core, f.learnt = peer.NewFastPaths(f.self, rand.Reader), map[stack.MAC]time.Time{}
 	f.beats = flooded // whoever is flooded to has had beats as well
-	f.perform(nil, f.core.Step(now, peer.FastAdopt{Saved: saved, Flooded: flooded}))
+	flooded = slices.DeleteFunc(slices.Clone(flooded), func(a netip.Addr) bool {
+		if f.shields.has(a) || l.clearAt(a) {
+			return false
+		}
+		f.complain(f.kernel.SetFlood(a, false)) // there was no password then
+		f.complain(f.kernel.Forget(a))
+		return true
+	})
+	f.perform(l, f.core.Step(now, peer.FastAdopt{Saved: saved, Flooded: flooded}))
 	return nil
 }
 
@@ -155,6 +168,7 @@ func (f *fastdp) perform(l *sessionLoop, eff peer.FastEffects) {
 		}
 	}
 	if eff.Changed {
+		f.shield(l, &eff, time.Now())
 		f.admit(eff)
 	}
 	for _, m := range eff.Moves {
@@ -169,6 +183,28 @@ func (f *fastdp) perform(l *sessionLoop, eff peer.FastEffects) {
 	for _, s := range eff.Reports {
 		l.sendReport(s)
 	}
+}
+
+// shield sees to it that those who must be encrypted are, before they are let in and sent to.
+func (f *fastdp) shield(l *sessionLoop, eff *peer.FastEffects, now time.Time) {
+	want := map[netip.Addr]session.PublicKey{}
+	for _, a := range eff.Beats {
+		if f.shields.has(a) {
+			want[a] = f.shields.on[a].peer // somebody's who has gone, or will come
+		}
+	}
+	for _, p := range l.book.peers {
+		at := f.core.At(p.name)
+		if !at.IsValid() {
+			continue
+		}
+		if f.shields.has(at) || l.sealed(p) {
+			want[at] = p.key
+		}
+	}
+	f.shields.cover(want, now)
+	f.shields.apply(now)
+	eff.Allow, eff.Beats = f.shields.without(eff.Allow), f.shields.without(eff.Beats)
 }
 
 // admit lets in those that are tried or on, and sends them beats. Nobody is let in where the rules cannot be changed,

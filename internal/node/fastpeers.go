@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"weave/peer"
+	"weave/peer/session"
 	"weave/peer/wire"
 )
 
@@ -21,6 +22,7 @@ func (l *sessionLoop) fastTick(ctx context.Context, now time.Time) {
 		f.perform(l, f.core.Step(now, l.fastPeer(p)))
 	}
 	f.perform(l, f.core.Step(now, peer.FastTick{}))
+	f.shields.apply(now)
 	l.fastNews(ctx)
 }
 
@@ -45,10 +47,10 @@ func (l *sessionLoop) fastPeer(p *peerState) peer.FastPeer {
 		in.Pending = true
 	case !p.wish.fast:
 		in.Why = "not offered by the other end"
-	case len(*l.secrets.Load()) > 0 && !p.wish.clear:
-		in.Why = "encrypted"
 	case p.wish.distant:
 		in.Why = "no neighbour, in a network of this size"
+	case l.fast.core.At(p.name).IsValid() && l.fast.shields.has(l.fast.core.At(p.name)) != l.sealed(p):
+		in.Why = "it changes between clear and encrypted"
 	default:
 		l.fastPlace(p, &in)
 	}
@@ -56,9 +58,10 @@ func (l *sessionLoop) fastPeer(p *peerState) peer.FastPeer {
 }
 
 // fastPlace finds where the kernel path to a peer leads. Of its addresses that answer the sessions' heartbeats both ends
-// take IPv4 first, so that mostly they take the same family. What it sends may come from any of them.
+// take IPv4 first, so that mostly they take the same family. What it sends may come from any of them; where it must be
+// encrypted, from the one alone.
 func (l *sessionLoop) fastPlace(p *peerState, in *peer.FastPeer) {
-	best, up, strange := p.paths.Best(), false, false
+	best, up, refused := p.paths.Best(), false, ""
 	var ports []uint16
 	for _, w := range p.paths.All() {
 		r, _ := p.paths.Report(w)
@@ -71,8 +74,8 @@ func (l *sessionLoop) fastPlace(p *peerState, in *peer.FastPeer) {
 			continue
 		}
 		a := w.Addr.Addr().Unmap()
-		if !l.clearAt(a) {
-			strange = true
+		if why := l.fastRefuses(p, a); why != "" {
+			refused = why
 		} else if l.fast.kernel.Reaches(a) && !slices.Contains(in.Froms, a) {
 			in.Froms = append(in.Froms, a)
 		}
@@ -84,18 +87,50 @@ func (l *sessionLoop) fastPlace(p *peerState, in *peer.FastPeer) {
 		in.Why = fmt.Sprintf("the path is not direct, but %s", best.Kind)
 	case len(in.Froms) == 0 && len(ports) > 0:
 		in.Why = fmt.Sprintf("it is reached at UDP port %d, not at %d as here", ports[0], l.fast.port)
-	case len(in.Froms) == 0 && strange:
-		in.Why = "it is not at a trusted address"
+	case len(in.Froms) == 0 && refused != "":
+		in.Why = refused
 	case len(in.Froms) == 0:
 		in.Why = "no VXLAN over this family of addresses here"
 	default:
 		in.At = l.fastAddress(p, in.Froms, best.Addr.Addr().Unmap())
+		if l.sealed(p) {
+			in.Froms = []netip.Addr{in.At}
+		}
 	}
+}
+
+// sealed tells whether nothing may go to a peer in clear.
+func (l *sessionLoop) sealed(p *peerState) bool { return len(*l.secrets.Load()) > 0 && !p.wish.clear }
+
+// fastRefuses says why VXLAN may not go to an address of a peer; nothing if it may.
+func (l *sessionLoop) fastRefuses(p *peerState, a netip.Addr) string {
+	switch {
+	case l.sealed(p):
+		return l.fast.shields.refuses(p.wish.esp, a)
+	case !l.clearAt(a):
+		return "it is not at a trusted address"
+	}
+	return ""
 }
 
 // clearAt tells whether clear text may go to an address.
 func (l *sessionLoop) clearAt(a netip.Addr) bool {
 	return len(*l.secrets.Load()) == 0 || slices.ContainsFunc(l.fast.trusted, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// fastKeys hands the keys of new sessions to the kernel, before anybody is told that they are there, and takes the old ones
+// from it.
+func (l *sessionLoop) fastKeys(eff session.Effects, now time.Time) {
+	if l.fast == nil || l.fast.core == nil || len(eff.Install)+len(eff.Retire) == 0 {
+		return
+	}
+	for _, r := range eff.Retire {
+		l.fast.shields.forget(r)
+	}
+	for _, i := range eff.Install {
+		l.fast.shields.learn(i.Keypair, now)
+	}
+	l.fast.shields.apply(now)
 }
 
 // fastAddress chooses: the one in use, else the best of the better family.

@@ -156,6 +156,7 @@ func wantedSessions(v *peer.View) wish {
 		have[n.Name] = true
 		w.peers = append(w.peers, neighbour{
 			name: n.Name, uid: n.UID, key: n.X25519, aes: both(v, n.Capabilities, peer.CapAES), fast: both(v, n.Capabilities, peer.CapFast), clear: n.Clear, conn: uint64(n.Conn),
+			esp:     n.Capabilities & v.Self.Capabilities & (peer.CapESP4 | peer.CapESP6),
 			secrets: n.Secrets, via: routes[n.Name].Via, candidates: slices.Clone(n.Candidates),
 		})
 	}
@@ -165,7 +166,7 @@ func wantedSessions(v *peer.View) wish {
 		}
 		n := neighbour{
 			name: p.Name, uid: p.UID, key: p.X25519, aes: both(v, p.Capabilities, peer.CapAES), fast: both(v, p.Capabilities, peer.CapFast), distant: v.Sparse,
-			secrets: p.Secrets, via: routes[p.Name].Via,
+			secrets: p.Secrets, via: routes[p.Name].Via, esp: p.Capabilities & v.Self.Capabilities & (peer.CapESP4 | peer.CapESP6),
 		}
 		if !n.distant {
 			n.candidates = v.Candidates(p.Name)

@@ -39,6 +39,7 @@ type neighbour struct {
 	key        session.PublicKey
 	aes        bool
 	fast       bool             // both ends have the kernel path
+	esp        peer.Capability  // and can encrypt it: of CapESP4 and CapESP6 those that both have
 	secrets    []peer.SecretID  // it accepts
 	clear      bool             // data need not be sealed
 	conn       uint64           // the control connection with it; 0: none

@@ -23,7 +23,7 @@ var initScript []byte
 // boot starts a guest, has it run a shell command as root and waits until it is off. What the command wrote is in the
 // file that is returned; an exit code other than 0 is an error. The shared directory is the one place of the machine that
 // the guest can write to.
-func boot(ctx context.Context, o options, share, command string) (string, error) {
+func boot(ctx context.Context, o options, kernel, share, command string) (string, error) {
 	for name, text := range map[string]string{"init": string(initScript), "command": command + "\n", "output": "", "code": ""} {
 		if err := os.WriteFile(filepath.Join(share, name), []byte(text), 0o755); err != nil {
 			return "", err
@@ -31,7 +31,7 @@ func boot(ctx context.Context, o options, share, command string) (string, error)
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
-	cmd, err := kernelGuest(ctx, o, share)
+	cmd, err := kernelGuest(ctx, o, kernel, share)
 	if err != nil {
 		return "", err
 	}
@@ -55,8 +55,8 @@ func boot(ctx context.Context, o options, share, command string) (string, error)
 	return filepath.Join(share, "output"), explain(failed, strings.TrimSpace(string(code)), share)
 }
 
-func kernelGuest(ctx context.Context, o options, share string) (*exec.Cmd, error) {
-	switch o.kernel {
+func kernelGuest(ctx context.Context, o options, kernel, share string) (*exec.Cmd, error) {
+	switch kernel {
 	case "uml":
 		return umlGuest(ctx, o, share)
 	case "debian":
@@ -66,7 +66,7 @@ func kernelGuest(ctx context.Context, o options, share string) (*exec.Cmd, error
 		}
 		return d.guest(ctx, o, share)
 	}
-	return nil, fmt.Errorf("no kernel %q: uml or debian", o.kernel)
+	return nil, fmt.Errorf("no kernel %q: uml or debian", kernel)
 }
 
 // explain says how a guest ended; nil if its command succeeded.

@@ -184,9 +184,6 @@ func (h *Host) Reset() error {
 	if warnings, err := h.assertRules(); err != nil || len(warnings) > 0 {
 		h.log.Warn("rules of the host may be left behind", "err", err, "warnings", warnings) // a kernel without nf_tables has none
 	}
-	if _, err := h.shield(0, nil); err != nil {
-		errs = append(errs, fmt.Errorf("reset: %w", err))
-	}
 	for _, l := range links {
 		if l.Type() == "bridge" {
 			errs = append(errs, h.dropServices(l, netip.Addr{}))

@@ -22,7 +22,7 @@ const (
 	// espWindow is how far packets may overtake each other: a busy receiver spreads them over its queues.
 	espWindow = 2048
 	// espLifetime takes away the keys of a daemon that does not come back: long enough to replace it meanwhile.
-	espLifetime = 10 * time.Minute
+	espLifetime = 5 * time.Minute
 	// espPackets is where session refuses AES-GCM too.
 	espPackets = 1 << 32
 	// shieldPriority is before that of any policy that others make.
@@ -98,6 +98,13 @@ func (h *Host) shield(port uint16, want []runtime.Shield) (failed []netip.Addr, 
 	failed, err = x.perform(runtime.PlanShields(port, want, seen), port)
 	h.guardShields(port, append(peers, failed...))
 	return failed, err
+}
+
+// removeShields removes all of them.
+func (h *Host) removeShields() {
+	if _, err := h.shield(0, nil); err != nil {
+		h.log.Warn("states of IPsec may be left behind", "err", err)
+	}
 }
 
 // Shielded lists the peers that there are policies of ours for, as of an earlier daemon.
@@ -249,6 +256,20 @@ func (x xfrm) ours(p vnl.XfrmPolicy) (runtime.ShieldPolicy, bool) {
 	}
 	address, ok := prefix(peer)
 	return runtime.ShieldPolicy{Peer: address.Addr(), Port: uint16(p.DstPort), Direction: direction}, ok
+}
+
+// SourceTo is the address that packets to a peer leave from.
+func (h *Host) SourceTo(peer netip.Addr) (netip.Addr, error) {
+	routes, err := h.space.RouteGet(peer.AsSlice())
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("find the route to %v: %w", peer, err)
+	}
+	for _, r := range routes {
+		if a, ok := netip.AddrFromSlice(r.Src); ok {
+			return a.Unmap(), nil
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("the route to %v says no address", peer)
 }
 
 // missing tells that the kernel has no IPsec at all, or does not let us near it.

@@ -34,7 +34,7 @@ func TestDebianFilterBehindPolicies(t *testing.T) {
 		p.b.tunnel()
 		p.a.reaches(p.b)
 		p.b.reaches(p.a)
-		if n := p.a.filtered(); n != 0 {
+		if n := p.a.filtered("input") + p.a.filtered("output"); n != 0 {
 			t.Errorf("%d packets dropped of those that are as they must be", n)
 		}
 		flush := p.a.Run(context.Background(), nil, "", "ip", "xfrm", "policy", "flush")
@@ -50,17 +50,20 @@ func TestDebianFilterBehindPolicies(t *testing.T) {
 			must(t, stranger.Do(func() error { return sendFrom(p.b, p.a) }))
 		}
 		eventually(t, func() error {
-			if n := p.a.filtered(); n < 6 {
-				return fmt.Errorf("%d packets were dropped", n)
+			if in, out := p.a.filtered("input"), p.a.filtered("output"); in < 5 || out < 3 {
+				return fmt.Errorf("%d packets that came and %d that leave were dropped", in, out)
 			}
 			return nil
 		})
 		if n := inside.Stop().Marked; n > 0 {
 			t.Errorf("%d packets in clear came in", n)
 		}
-		if n := p.wire.now().clear; n == 0 || n%5 != 0 {
-			t.Errorf("%d packets in clear on the wire, want those of the stranger at every port alone", n)
-		}
+		eventually(t, func() error { // the watch sees a packet at each of the ports of the underlay's bridge that it passes
+			if n := p.wire.now().clear; n < 5 || n%5 != 0 {
+				return fmt.Errorf("%d packets in clear on the wire, want the stranger's five alone", n)
+			}
+			return nil
+		})
 		p.a.shield(a) // and all is made anew
 		p.a.has(2, 2)
 		p.a.reaches(p.b)
@@ -82,11 +85,11 @@ func strangerAs(stranger *lab.Host, e *end) error {
 		stranger.AddAddr("lo", e.local.String()+bits))
 }
 
-// filtered counts what the rules have dropped.
-func (e *end) filtered() int {
+// filtered counts what the rules of a chain have dropped.
+func (e *end) filtered(chain string) int {
 	e.t.Helper()
 	sum := 0
-	for line := range strings.Lines(e.nft("list", "table", "inet", "weave-esp")) {
+	for line := range strings.Lines(e.nft("list", "chain", "inet", "weave-esp", chain)) {
 		var n int
 		if _, after, found := strings.Cut(line, "counter packets "); found {
 			_, err := fmt.Sscan(after, &n)

@@ -1,0 +1,224 @@
+package node
+
+import (
+	"log/slog"
+	"net/netip"
+	"reflect"
+	"slices"
+	"time"
+
+	"weave/peer"
+	"weave/peer/session"
+	"weave/runtime"
+)
+
+const (
+	// shieldLinger is how long after a peer has left the kernel path its shield stays, without keys: what was on its way
+	// through the kernel meanwhile is dropped and not sent in clear.
+	shieldLinger = 2 * time.Second
+	// shieldRetry is how long a peer is not tried whose shield could not be made.
+	shieldRetry = 30 * time.Second
+)
+
+// shielder makes shields; *netlink.Host is one.
+type shielder interface {
+	Shield(port uint16, want []runtime.Shield) (failed []netip.Addr, err error)
+	Shielded(port uint16) ([]netip.Addr, error)
+	SourceTo(peer netip.Addr) (netip.Addr, error)
+}
+
+// shields have VXLAN with the peers that must be encrypted go through the kernel's IPsec, with keys of their sessions. It belongs to
+// the session loop.
+//
+// A shield is there before anything is sent to a peer or let in from it, and gone after that has ended. The keys of a
+// handshake open at once, and before its answer leaves, so that the other end may seal with them as soon as it knows.
+type shields struct {
+	kernel  shielder
+	log     *slog.Logger
+	support runtime.ShieldSupport
+	port    uint16
+	local   netip.Addr // what VXLAN is sent from; invalid: whatever leads to the peer
+
+	keys map[session.PublicKey][]sessionKeys // of all live sessions, oldest first
+	on   map[netip.Addr]*shielded
+	done []runtime.Shield // as the kernel was told last
+}
+
+// sessionKeys are what one keypair of a session gave.
+type sessionKeys struct {
+	pair *session.Keypair
+	runtime.Generation
+}
+
+// shielded is a peer's address that there is a shield for.
+type shielded struct {
+	peer   session.PublicKey // zero: not known, as an earlier daemon left it
+	local  netip.Addr
+	left   time.Time // not on the path any more since; zero: it is
+	broken bool      // the shield could not be made
+	failed time.Time // when it could not be made last
+	why    string    // that
+}
+
+// openShields finds out what is possible, and which peers an earlier daemon has left shields for.
+func openShields(kernel shielder, support runtime.ShieldSupport, port uint16, local netip.Addr, log *slog.Logger) (*shields, error) {
+	s := &shields{
+		kernel: kernel, log: log, support: support, port: port, local: local,
+		keys: map[session.PublicKey][]sessionKeys{}, on: map[netip.Addr]*shielded{},
+	}
+	left, err := kernel.Shielded(port)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range left {
+		s.on[a] = &shielded{local: s.sourceTo(a)}
+	}
+	return s, nil
+}
+
+// capabilities are what of it others should know.
+func (s *shields) capabilities() (c peer.Capability) {
+	if s.support.IPv4 == "" {
+		c |= peer.CapESP4
+	}
+	if s.support.IPv6 == "" {
+		c |= peer.CapESP6
+	}
+	return c
+}
+
+// refuses says why VXLAN with a peer that must be encrypted cannot go to an address; nothing if it can.
+func (s *shields) refuses(both peer.Capability, a netip.Addr) string {
+	one := peer.CapESP6
+	if a.Is4() {
+		one = peer.CapESP4
+	}
+	switch why := s.support.For(a); {
+	case why != "":
+		return "encrypted, and here " + why
+	case both&one == 0:
+		return "encrypted, and the other end's kernel has no IPsec for it"
+	}
+	if on := s.on[a]; on != nil && on.why != "" && time.Since(on.failed) < shieldRetry {
+		return on.why
+	}
+	return ""
+}
+
+// has tells whether there is a shield for an address that is on the path, or being tried.
+func (s *shields) has(a netip.Addr) bool {
+	on := s.on[a]
+	return on != nil && on.left.IsZero()
+}
+
+// learn derives the keys of a new keypair.
+func (s *shields) learn(pair *session.Keypair, now time.Time) {
+	if s.capabilities() == 0 || pair.Suite() == session.SuiteClear {
+		return
+	}
+	var secret [runtime.ESPSecretLen]byte
+	defer clear(secret[:])
+	k := sessionKeys{pair: pair, Generation: runtime.Generation{Since: now}}
+	err := pair.Export(runtime.ESPLabel, secret[:])
+	if err == nil {
+		k.Out, k.In, err = runtime.DeriveESP(secret[:], pair.Initiator())
+	}
+	if err != nil {
+		s.log.Warn("no keys for IPsec", "err", err)
+		return
+	}
+	s.keys[pair.Peer()] = append(s.keys[pair.Peer()], k)
+}
+
+// forget drops the keys of a keypair that was retired.
+func (s *shields) forget(r session.Retire) {
+	all := s.keys[r.Peer]
+	for i := range all {
+		if all[i].pair.LocalIndex() == r.Index {
+			clear(all[i].In.Key[:])
+			clear(all[i].Out.Key[:])
+		}
+	}
+	s.keys[r.Peer] = slices.DeleteFunc(all, func(k sessionKeys) bool { return k.pair.LocalIndex() == r.Index })
+	if len(s.keys[r.Peer]) == 0 {
+		delete(s.keys, r.Peer)
+	}
+}
+
+// cover has shields for exactly these addresses of peers; those that had one and have none now linger.
+func (s *shields) cover(want map[netip.Addr]session.PublicKey, now time.Time) {
+	for a, key := range want {
+		on := s.on[a]
+		if on == nil || !on.left.IsZero() {
+			on = &shielded{}
+			s.on[a] = on
+		}
+		on.peer, on.local = key, s.sourceTo(a)
+	}
+	for a, on := range s.on {
+		if _, wanted := want[a]; !wanted && on.left.IsZero() {
+			on.left = now
+		}
+	}
+}
+
+func (s *shields) sourceTo(a netip.Addr) netip.Addr {
+	if s.local.IsValid() {
+		return s.local
+	}
+	local, err := s.kernel.SourceTo(a)
+	if err != nil {
+		s.log.Debug("no way to a peer", "at", a, "err", err)
+	}
+	return local
+}
+
+// apply makes the kernel's shields what they are to be now, if that is another than before.
+func (s *shields) apply(now time.Time) {
+	var want []runtime.Shield
+	for a, on := range s.on {
+		switch gone := !on.left.IsZero() && now.Sub(on.left) > shieldLinger; {
+		case gone && now.Sub(on.failed) > shieldRetry:
+			delete(s.on, a)
+		case !gone && on.local.IsValid():
+			want = append(want, s.shield(a, on, now))
+		}
+	}
+	slices.SortFunc(want, func(a, b runtime.Shield) int { return a.Peer.Compare(b.Peer) })
+	if reflect.DeepEqual(want, s.done) {
+		return
+	}
+	s.done = want
+	failed, err := s.kernel.Shield(s.port, want)
+	if err != nil {
+		s.log.Warn("VXLAN with some peers cannot be encrypted by the kernel", "peers", failed, "err", err)
+	}
+	for a, on := range s.on {
+		if on.broken = slices.Contains(failed, a); on.broken {
+			on.failed, on.why = now, "encrypted, and the kernel refuses: "+err.Error()
+		}
+	}
+}
+
+// shield is what one peer's is to be.
+func (s *shields) shield(a netip.Addr, on *shielded, now time.Time) runtime.Shield {
+	w := runtime.Shield{Local: on.local, Peer: a}
+	if !on.left.IsZero() {
+		return w
+	}
+	var all []runtime.Generation
+	for _, k := range s.keys[on.peer] {
+		k.Confirmed = k.pair.Confirmed()
+		all = append(all, k.Generation)
+	}
+	w.Adopt = runtime.Adopting(all, now)
+	return runtime.ShieldOf(w, all, now)
+}
+
+// without takes out the addresses that have no shield although they should.
+func (s *shields) without(list []netip.Addr) []netip.Addr {
+	return slices.DeleteFunc(slices.Clone(list), func(a netip.Addr) bool {
+		on := s.on[a]
+		return on != nil && (on.broken || !on.local.IsValid())
+	})
+}
