@@ -60,6 +60,9 @@ func newPlan(o options) (*plan, error) {
 		return nil, err
 	}
 	for _, e := range all {
+		if e.asked && (o.contenders == "" || o.contenders == "all") {
+			continue
+		}
 		if lacks := e.lacks(o.programs); lacks != "" {
 			p.missing = append(p.missing, fmt.Sprintf("%s: no program %s; %s", e.name, lacks, e.hint))
 			continue

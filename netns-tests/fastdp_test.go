@@ -119,7 +119,9 @@ func TestFastdpFallsBack(t *testing.T) {
 	}{
 		{
 			"VXLAN blocked", "no fastdp: ",
-			func(l *lab.Lab) error { return errors.Join(l.Hosts[0].BlockUDPPort(vxlanPort), l.Hosts[1].BlockUDPPort(vxlanPort)) },
+			func(l *lab.Lab) error {
+				return errors.Join(l.Hosts[0].BlockUDPPort(vxlanPort), l.Hosts[1].BlockUDPPort(vxlanPort))
+			},
 			func(l *lab.Lab) error { return errors.Join(l.Hosts[0].BlockUDPPort(0), l.Hosts[1].BlockUDPPort(0)) },
 		},
 		{

@@ -13,7 +13,7 @@ import (
 //
 //	c1 ── host1 ══5%══ host2 ── c2
 func TestLoss(t *testing.T) {
-	p := newPair(t, lab.Config{Plain: true})
+	p := newPair(t, lab.Config{Plain: true}, "--no-fastdp")
 	for _, h := range p.Hosts {
 		must(t, h.Loss(5))
 	}
@@ -26,7 +26,7 @@ func TestLoss(t *testing.T) {
 //
 //	c1 ── host1 ══20%══ host2 ── c2
 func TestHeavyLoss(t *testing.T) {
-	p := newPair(t, lab.Config{Plain: true})
+	p := newPair(t, lab.Config{Plain: true}, "--no-fastdp")
 	for _, h := range p.Hosts {
 		must(t, h.Loss(20))
 	}
@@ -43,8 +43,8 @@ func TestHeavyLoss(t *testing.T) {
 func TestLatency(t *testing.T) {
 	l := newLab(t, lab.Config{Hosts: 2})
 	must(t, l.Hosts[1].Delay(100*time.Millisecond))
-	launch(t, l.Hosts[0])
-	launch(t, l.Hosts[1], l.Hosts[0].IP)
+	launch(t, l.Hosts[0], "--no-fastdp")
+	launch(t, l.Hosts[1], l.Hosts[0].IP, "--no-fastdp")
 	waitMesh(t, l.Hosts...)
 	p := pair{l, container(t, l.Hosts[0], "10.2.1.1/24"), container(t, l.Hosts[1], "10.2.1.2/24")}
 	eventually(t, settle, func() error {
@@ -85,13 +85,13 @@ func TestSmallUnderlay(t *testing.T) {
 		t.Run(c.what+" before", func(t *testing.T) {
 			l := newLab(t, lab.Config{Hosts: 2, Plain: true})
 			must(t, c.set(l))
-			launch(t, l.Hosts[0])
-			launch(t, l.Hosts[1], l.Hosts[0].IP)
+			launch(t, l.Hosts[0], "--no-fastdp")
+			launch(t, l.Hosts[1], l.Hosts[0].IP, "--no-fastdp")
 			waitMesh(t, l.Hosts...)
 			fullSize(t, joinPair(t, l))
 		})
 		t.Run(c.what+" later", func(t *testing.T) {
-			p := newPair(t, lab.Config{Plain: true})
+			p := newPair(t, lab.Config{Plain: true}, "--no-fastdp")
 			fullSize(t, p)
 			must(t, c.set(p.Lab))
 			fullSize(t, p)

@@ -82,8 +82,8 @@ func multicastRoute(t *testing.T, c *lab.Container) bool {
 //	c1 ── host1 (3 queues) ═══ host2 (1 queue) ── c2
 func TestQueues(t *testing.T) {
 	l := newLab(t, lab.Config{Hosts: 2})
-	launch(t, l.Hosts[0], "--queues", "3")
-	launch(t, l.Hosts[1], "--queues", "1", l.Hosts[0].IP)
+	launch(t, l.Hosts[0], "--queues", "3", "--no-fastdp")
+	launch(t, l.Hosts[1], "--queues", "1", "--no-fastdp", l.Hosts[0].IP)
 	waitMesh(t, l.Hosts...)
 	p := joinPair(t, l)
 	for i, d := range [][2]*lab.Container{{p.c1, p.c2}, {p.c2, p.c1}} {

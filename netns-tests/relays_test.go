@@ -277,7 +277,7 @@ func TestAddressChanges(t *testing.T) {
 //
 //	c1 ── host1 ══700══ host2 ── c2
 func TestBlackHoleOf700Bytes(t *testing.T) {
-	p := newPair(t, lab.Config{Plain: true})
+	p := newPair(t, lab.Config{Plain: true}, "--no-fastdp")
 	for _, h := range p.Hosts {
 		must(t, h.BlackHole(728))
 	}

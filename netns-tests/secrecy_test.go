@@ -12,14 +12,14 @@ import (
 	"weave/netns-tests/lab"
 )
 
-// What containers say to each other is never on the wire in clear, with or
-// without a password; the control shows that the sniffer would have found it:
+// What containers say to each other is never on the wire in clear, with a
+// password, or without one and with no kernel path; the control shows that the sniffer would have found it:
 //
 //	c1 ── host1 ═══ host2 ── c2
 //	            ▲            ▲
 //	     wire: never   control: always
 func TestNothingInClear(t *testing.T) {
-	for what, args := range map[string][]string{"with a password": {"--password", "word"}, "without": nil} {
+	for what, args := range map[string][]string{"with a password": {"--password", "word"}, "without": {"--no-fastdp"}} {
 		t.Run(what, func(t *testing.T) {
 			p := newPair(t, lab.Config{}, args...)
 			const marker = "MARKER-that-nobody-may-read"
@@ -93,8 +93,8 @@ func TestTrustedSubnets(t *testing.T) {
 		t.Run(c.word, func(t *testing.T) {
 			l := newLab(t, lab.Config{Hosts: 2})
 			h := l.Hosts
-			launch(t, h[0], "--password", "word", "--trusted-subnets", c.trusts)
-			launch(t, h[1], h[0].IP, "--password", "word", "--trusted-subnets", "10.99.0.0/24")
+			launch(t, h[0], "--no-fastdp", "--password", "word", "--trusted-subnets", c.trusts)
+			launch(t, h[1], h[0].IP, "--no-fastdp", "--password", "word", "--trusted-subnets", "10.99.0.0/24")
 			for _, x := range h { // by IPv4 only, which is what the subnets are of
 				must(t, x.Sysctl("net/ipv6/conf/all/disable_ipv6", "1"))
 			}

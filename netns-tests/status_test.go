@@ -27,9 +27,9 @@ func name(t *testing.T, h *lab.Host) string {
 }
 
 func TestStatusTexts(t *testing.T) {
-	for _, c := range []struct{ encryption, password, info, attrs string }{
-		{"disabled", "", "", ""},
-		{"enabled", "--password=word", "encrypted   ", "encrypted=true"},
+	for _, c := range []struct{ encryption, password, info, attrs, why string }{
+		{"disabled", "", "", "", `( \(no fastdp: .*\))?`},
+		{"enabled", "--password=word", "encrypted   ", "encrypted=true", ` \(no fastdp: encrypted\)`},
 	} {
 		t.Run("encryption "+c.encryption, func(t *testing.T) {
 			var args []string
@@ -47,9 +47,9 @@ func TestStatusTexts(t *testing.T) {
 				`        Service: dns\n         Domain: weave\.local\.\n       Upstream: .*\n            TTL: 1\n        Entries: 0\n`+
 				`        Address: 169\.254\.\d+\.\d+:53\n\n$`)
 			matches(t, h2, []string{"connections"}, `^-> 10\.99\.0\.1:6783        established `+c.info+`(fastdp|sleeve) `+
-				regexp.QuoteMeta(n1)+` `+c.attrs+`mtu=\d+ direct 10\.99\.0\.\d:6783 rtt=\S+ms loss=0% mtu=\d+\n$`)
+				regexp.QuoteMeta(n1)+` `+c.attrs+`mtu=\d+ direct 10\.99\.0\.\d:6783 rtt=\S+ms loss=0% mtu=\d+`+c.why+`\n$`)
 			matches(t, h1, []string{"connections"}, `^<- 10\.99\.0\.2:\d+ +established `+c.info+`(fastdp|sleeve) `+
-				regexp.QuoteMeta(n2)+` `+c.attrs+`mtu=\d+ direct 10\.99\.0\.\d:6783 rtt=\S+ms loss=0% mtu=\d+\n$`)
+				regexp.QuoteMeta(n2)+` `+c.attrs+`mtu=\d+ direct 10\.99\.0\.\d:6783 rtt=\S+ms loss=0% mtu=\d+`+c.why+`\n$`)
 			// each peer with its connections; both see both
 			one := regexp.QuoteMeta(n1) + `\n   <- 10\.99\.0\.2:\d+ +` + regexp.QuoteMeta(fmt.Sprintf("%-37s", n2)) + ` established\n`
 			two := regexp.QuoteMeta(n2) + `\n   -> 10\.99\.0\.1:6783        ` + regexp.QuoteMeta(fmt.Sprintf("%-37s", n1)) + ` established\n`

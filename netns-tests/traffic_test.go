@@ -40,8 +40,9 @@ func (p pair) both() [][2]*lab.Container {
 	return [][2]*lab.Container{{p.c1, p.c2}, {p.c2, p.c1}}
 }
 
+// What TestFastdp wants of the kernel path, of the one through user space.
 func TestTraffic(t *testing.T) {
-	p := newPair(t, lab.Config{})
+	p := newPair(t, lab.Config{}, "--no-fastdp")
 	t.Run("unicast", func(t *testing.T) { testUnicast(t, p) })
 	t.Run("broadcast", func(t *testing.T) { testBroadcast(t, p) })
 	t.Run("multicast", func(t *testing.T) { testMulticast(t, p) })
