@@ -20,24 +20,25 @@ import (
 //go:embed init.sh
 var initScript []byte
 
-// boot starts a guest, has it run a shell command as root and waits until it is off. What the command wrote is in the
+// boot starts a guest, has it run a shell command as root and waits until it is off. What the command writes is in the
 // file that is returned; an exit code other than 0 is an error. The shared directory is the one place of the machine that
 // the guest can write to.
-func boot(ctx context.Context, o options, kernel, share, command string) (string, error) {
+func boot(ctx context.Context, o options, kernel, share, command string) (output string, err error) {
+	output = filepath.Join(share, "output")
 	for name, text := range map[string]string{"init": string(initScript), "command": command + "\n", "output": "", "code": ""} {
 		if err := os.WriteFile(filepath.Join(share, name), []byte(text), 0o755); err != nil {
-			return "", err
+			return output, err
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
 	cmd, err := kernelGuest(ctx, o, kernel, share)
 	if err != nil {
-		return "", err
+		return output, err
 	}
 	console, err := os.Create(filepath.Join(share, "console"))
 	if err != nil {
-		return "", err
+		return output, err
 	}
 	defer console.Close()
 	cmd.Stdout, cmd.Stderr = console, console
@@ -49,10 +50,7 @@ func boot(ctx context.Context, o options, kernel, share, command string) (string
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
 	failed := cmd.Run()
 	code, err := os.ReadFile(filepath.Join(share, "code"))
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(share, "output"), explain(failed, strings.TrimSpace(string(code)), share)
+	return output, errors.Join(err, explain(failed, strings.TrimSpace(string(code)), share))
 }
 
 func kernelGuest(ctx context.Context, o options, kernel, share string) (*exec.Cmd, error) {

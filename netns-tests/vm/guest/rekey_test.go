@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"weave/netns-tests/lab"
 	"weave/runtime"
 )
 
@@ -27,19 +29,44 @@ type stream struct {
 	sent, answered atomic.Int64
 }
 
-// stream begins to send to the echo at address.
-func (e *end) stream(address string) *stream {
-	e.t.Helper()
+// newStream begins to send from a namespace to the echo that it starts in another.
+func newStream(t *testing.T, from, to *lab.NS, address string) *stream {
+	t.Helper()
+	echo, err := to.EchoUDP(address)
+	must(t, err)
+	t.Cleanup(func() { echo.Close() })
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &stream{stop: cancel}
-	must(e.t, e.Do(func() (err error) {
+	must(t, from.Do(func() (err error) {
 		s.conn, err = net.Dial("udp", address)
 		return err
 	}))
 	s.work.Go(func() { s.send(ctx) })
 	s.work.Go(func() { s.receive() })
-	e.t.Cleanup(func() { s.end() })
+	t.Cleanup(func() { s.end() })
 	return s
+}
+
+// passes waits until some more packets were answered.
+func (s *stream) passes(t *testing.T) {
+	t.Helper()
+	before := s.answered.Load()
+	eventually(t, func() error {
+		if n := s.answered.Load() - before; n < 100 {
+			return fmt.Errorf("%d packets were answered", n)
+		}
+		return nil
+	})
+}
+
+// lostNone ends the stream and fails the test if a packet was not answered.
+func (s *stream) lostNone(t *testing.T, during string) {
+	t.Helper()
+	sent, lost := s.end()
+	if lost > 0 || sent < 100 {
+		t.Errorf("%d of %d packets lost during %s", lost, sent, during)
+	}
+	t.Logf("%d packets and as many answers during %s, %d lost", sent, during, lost)
 }
 
 func (s *stream) send(ctx context.Context) {
@@ -114,12 +141,7 @@ func TestRekey(t *testing.T) {
 		p.a.tunnel()
 		p.b.tunnel()
 		p.a.reaches(p.b)
-		for _, e := range []*end{p.a, p.b} {
-			echo, err := e.EchoUDP(e.overlay + ":7")
-			must(t, err)
-			defer echo.Close()
-		}
-		streams := []*stream{p.a.stream(p.b.overlay + ":7"), p.b.stream(p.a.overlay + ":7")}
+		streams := []*stream{newStream(t, p.a.NS, p.b.NS, p.b.overlay+":7"), newStream(t, p.b.NS, p.a.NS, p.a.overlay+":7")}
 		const changes = 10
 		for i := range changes {
 			na, nb := handshake(t)
@@ -135,12 +157,8 @@ func TestRekey(t *testing.T) {
 			second.settle(t, p.wire)
 			first.e.has(3, 2)
 		}
-		for i, s := range streams {
-			sent, lost := s.end()
-			if lost > 0 || sent < 100 {
-				t.Errorf("stream %d: %d of %d packets lost", i, lost, sent)
-			}
-			t.Logf("stream %d: %d packets and as many answers during %d changes of keys, %d lost", i, sent, changes, lost)
+		for _, s := range streams {
+			s.lostNone(t, fmt.Sprintf("%d changes of keys", changes))
 		}
 		if t.Failed() {
 			t.Logf("counters: %v and %v", p.a.xfrmStats(), p.b.xfrmStats())
