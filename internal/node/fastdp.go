@@ -89,9 +89,7 @@ func (n *node) openFast() error {
 	}
 	f.kernel = kernel
 	n.dp.tunnel = kernel
-	if f.shields, err = openShields(n.bridge, n.bridge.ShieldSupport(), uint16(n.cfg.Port+1), n.cfg.Host, f.log); err != nil {
-		return err
-	}
+	f.shields = openShields(n.bridge, n.bridge.ShieldSupport(), uint16(n.cfg.Port+1), n.cfg.Host, f.log)
 	return f.adopt(n.sessions, time.Now())
 }
 

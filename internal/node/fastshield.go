@@ -60,20 +60,22 @@ type shielded struct {
 	why    string    // that
 }
 
-// openShields finds out what is possible, and which peers an earlier daemon has left shields for.
-func openShields(kernel shielder, support runtime.ShieldSupport, port uint16, local netip.Addr, log *slog.Logger) (*shields, error) {
+// openShields takes over the shields that an earlier daemon has left. Where it cannot be found out which these are, nothing
+// is encrypted by the kernel.
+func openShields(kernel shielder, support runtime.ShieldSupport, port uint16, local netip.Addr, log *slog.Logger) *shields {
 	s := &shields{
 		kernel: kernel, log: log, support: support, port: port, local: local,
 		keys: map[session.PublicKey][]sessionKeys{}, on: map[netip.Addr]*shielded{},
 	}
 	left, err := kernel.Shielded(port)
 	if err != nil {
-		return nil, err
+		log.Warn("the kernel cannot encrypt VXLAN", "err", err)
+		s.support = runtime.ShieldSupport{IPv4: err.Error(), IPv6: err.Error()}
 	}
 	for _, a := range left {
 		s.on[a] = &shielded{local: s.sourceTo(a)}
 	}
-	return s, nil
+	return s
 }
 
 // capabilities are what of it others should know.

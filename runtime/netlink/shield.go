@@ -72,24 +72,32 @@ func (h *Host) Shield(port uint16, want []runtime.Shield) (failed []netip.Addr, 
 }
 
 func (h *Host) shield(port uint16, want []runtime.Shield) (failed []netip.Addr, err error) {
-	for _, s := range want {
-		if err := s.Valid(); err != nil {
-			return addressesOf(want), err
+	var errs []error
+	want = slices.DeleteFunc(slices.Clone(want), func(s runtime.Shield) bool {
+		err := s.Valid()
+		if err != nil {
+			failed, errs = append(failed, s.Peer), append(errs, err)
 		}
-	}
+		return err != nil
+	})
+	more, err := h.shieldValid(port, want)
+	return append(failed, more...), errors.Join(append(errs, err)...)
+}
+
+func (h *Host) shieldValid(port uint16, want []runtime.Shield) (failed []netip.Addr, err error) {
+	peers := addressesOf(want)
 	x, err := h.space.openXfrm(h.cfg.Bridge)
 	if err != nil {
 		if len(want) == 0 && missing(err) {
 			return nil, nil // what is not there has nothing of ours
 		}
-		return addressesOf(want), fmt.Errorf("shield: %w", err)
+		return peers, fmt.Errorf("shield: %w", err)
 	}
 	defer x.Close()
 	seen, err := x.seen()
 	if err != nil {
-		return addressesOf(want), fmt.Errorf("shield: %w", err)
+		return peers, fmt.Errorf("shield: %w", err)
 	}
-	peers := addressesOf(want)
 	all := slices.Clone(peers)
 	for _, p := range seen.Policies {
 		all = append(all, p.Peer)

@@ -44,12 +44,17 @@ func TestShieldWhereThereIsNone(t *testing.T) {
 	}
 }
 
-// A shield that makes no sense is refused before anything is asked of the kernel.
+// A shield that makes no sense is refused, and keeps no other from being made.
 func TestShieldRefused(t *testing.T) {
 	h := host(t)
-	s := runtime.Shield{Local: netip.MustParseAddr("127.0.0.1"), Peer: netip.MustParseAddr("192.0.2.2")}
-	if failed, err := h.Shield(6784, []runtime.Shield{s}); err == nil || !strings.Contains(err.Error(), "127.0.0.1") || len(failed) != 1 {
+	bad := runtime.Shield{Local: netip.MustParseAddr("127.0.0.1"), Peer: netip.MustParseAddr("192.0.2.3")}
+	good := runtime.Shield{Local: netip.MustParseAddr("192.0.2.1"), Peer: netip.MustParseAddr("192.0.2.2"), Out: &runtime.ESPKey{SPI: 4000}}
+	failed, err := h.Shield(6784, []runtime.Shield{bad, good})
+	if err == nil || !strings.Contains(err.Error(), "127.0.0.1") || failed[0] != bad.Peer {
 		t.Errorf("%v, failed %v", err, failed)
+	}
+	if works := h.ShieldSupport().IPv4 == ""; works != (len(failed) == 1) {
+		t.Errorf("the other one: failed %v", failed)
 	}
 }
 

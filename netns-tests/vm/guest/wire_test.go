@@ -2,7 +2,9 @@ package guest
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -36,11 +38,18 @@ func watch(t *testing.T, l *lab.Lab) *wire {
 	must(t, err)
 	w := &wire{tap: tap, done: make(chan struct{}), seen: crossed{spis: map[uint32]int{}}}
 	go w.run()
-	t.Cleanup(func() {
-		_ = tap.Close()
-		<-w.done
-	})
+	t.Cleanup(func() { _ = w.stop() })
 	return w
+}
+
+// stop ends the watch; a second time it does nothing.
+func (w *wire) stop() error {
+	err := w.tap.Close()
+	<-w.done
+	if errors.Is(err, os.ErrClosed) {
+		return nil
+	}
+	return err
 }
 
 func (w *wire) run() {
