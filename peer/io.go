@@ -88,6 +88,10 @@ type LocalAddresses struct{ Addresses []string }
 // Secrets replaces the IDs of the passwords that our record tells of, sorted.
 type Secrets struct{ IDs []SecretID }
 
+// MTU replaces the largest packet of which our record says that our containers
+// take it, bytes.
+type MTU struct{ MTU uint16 }
+
 func (Tick) input()           {}
 func (Connect) input()        {}
 func (Forget) input()         {}
@@ -100,6 +104,7 @@ func (Received) input()       {}
 func (PathChanged) input()    {}
 func (LocalAddresses) input() {}
 func (Secrets) input()        {}
+func (MTU) input()            {}
 
 // Effects are what the driver does after a Step, in the order of the fields:
 // durable before visible. All of it is plain data that the Mesh does not touch

@@ -25,6 +25,7 @@ type Config struct {
 	Port           uint16 // TCP and UDP
 	Addresses      []string
 	Capabilities   Capability
+	MTU            uint16 // see Record
 	NoDiscovery    bool           // dial nothing but targets
 	ConnLimit      int            // connections made and accepted; 0 = no limit
 	Password       bool           // shown to users as "encrypted"
@@ -140,6 +141,9 @@ func (m *Mesh) handle(in Input) {
 		m.pathChanged(in)
 	case LocalAddresses:
 		m.cfg.Addresses = ownAddresses(in.Addresses)
+		m.ownGained()
+	case MTU:
+		m.cfg.MTU = in.MTU
 		m.ownGained()
 	case Secrets:
 		m.cfg.Secrets = in.IDs

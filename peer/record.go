@@ -64,6 +64,7 @@ type Record struct {
 	Capabilities Capability
 	Port         uint16     // TCP and UDP
 	Secrets      []SecretID // of the passwords it accepts, sorted
+	MTU          uint16     // the largest packet that may be sent to its containers, bytes; 0 = not told
 }
 
 // Link is one connection of the peer in whose record it stands.
@@ -191,6 +192,7 @@ func (r *Record) wire() *wire.Record {
 		Addresses:    r.Addresses,
 		Capabilities: uint64(r.Capabilities),
 		Port:         uint32(r.Port),
+		Mtu:          uint32(r.MTU),
 	}
 	for _, id := range r.Secrets {
 		m.Secrets = append(m.Secrets, uint64(id))
@@ -226,7 +228,7 @@ func recordFromWire(m *wire.Record) (Record, error) {
 	if m.GetPort() > math.MaxUint16 || len(m.GetNickname()) > maxNickname {
 		return Record{}, fmt.Errorf("%w: port or nickname", ErrBadRecord)
 	}
-	r.Port = uint16(m.GetPort())
+	r.Port, r.MTU = uint16(m.GetPort()), uint16(min(m.GetMtu(), math.MaxUint16))
 	if len(r.Addresses) > maxAddresses || len(m.GetLinks()) > maxLinks {
 		return Record{}, fmt.Errorf("%w: too many addresses or links", ErrBadRecord)
 	}

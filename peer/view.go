@@ -31,6 +31,7 @@ type PeerView struct {
 	Addresses    []string
 	Capabilities Capability
 	Secrets      []SecretID
+	MTU          uint16 // the largest packet that its containers take, bytes; 0 = not told
 	Connections  []PeerConn
 
 	number uint64 // the name's, which orders as the names do

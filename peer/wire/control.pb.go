@@ -435,6 +435,7 @@ type Record struct {
 	Capabilities  uint64                 `protobuf:"varint,8,opt,name=capabilities,proto3" json:"capabilities,omitempty"` // bit set, see peer.Capability
 	Port          uint32                 `protobuf:"varint,9,opt,name=port,proto3" json:"port,omitempty"`                 // port of the TCP and UDP listeners
 	Secrets       []uint64               `protobuf:"fixed64,10,rep,packed,name=secrets,proto3" json:"secrets,omitempty"`  // IDs of the passwords the peer accepts, see peer.SecretID
+	Mtu           uint32                 `protobuf:"varint,11,opt,name=mtu,proto3" json:"mtu,omitempty"`                  // the largest packet that may be sent to the peer's containers, bytes; 0 = not told
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -537,6 +538,13 @@ func (x *Record) GetSecrets() []uint64 {
 		return x.Secrets
 	}
 	return nil
+}
+
+func (x *Record) GetMtu() uint32 {
+	if x != nil {
+		return x.Mtu
+	}
+	return 0
 }
 
 // Link is one connection of the peer whose record it stands in.
@@ -1453,7 +1461,7 @@ const file_peer_wire_control_proto_rawDesc = "" +
 	"\btiebreak\x18\x04 \x01(\x06R\btiebreak\"D\n" +
 	"\fSignedRecord\x12\x16\n" +
 	"\x06record\x18\x01 \x01(\fR\x06record\x12\x1c\n" +
-	"\tsignature\x18\x02 \x01(\fR\tsignature\"\x94\x02\n" +
+	"\tsignature\x18\x02 \x01(\fR\tsignature\"\xa6\x02\n" +
 	"\x06Record\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12\x1a\n" +
 	"\bnickname\x18\x02 \x01(\tR\bnickname\x12\x10\n" +
@@ -1465,7 +1473,8 @@ const file_peer_wire_control_proto_rawDesc = "" +
 	"\fcapabilities\x18\b \x01(\x04R\fcapabilities\x12\x12\n" +
 	"\x04port\x18\t \x01(\rR\x04port\x12\x18\n" +
 	"\asecrets\x18\n" +
-	" \x03(\x06R\asecrets\"\xdf\x01\n" +
+	" \x03(\x06R\asecrets\x12\x10\n" +
+	"\x03mtu\x18\v \x01(\rR\x03mtu\"\xdf\x01\n" +
 	"\x04Link\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\fR\x04peer\x12\x1a\n" +
 	"\boutbound\x18\x02 \x01(\bR\boutbound\x12 \n" +

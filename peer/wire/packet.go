@@ -69,6 +69,14 @@ func (v *vnet) put(b []byte) {
 // IsSuper tells whether a packet holds a super-frame, which only a Cutter can send.
 func IsSuper(packet []byte) bool { return len(packet) >= VnetLen && packet[1] != gsoNone }
 
+// SegmentLen is how many bytes of payload the segments of a super-frame have; 0 of other packets.
+func SegmentLen(packet []byte) int {
+	if !IsSuper(packet) {
+		return 0
+	}
+	return int(binary.LittleEndian.Uint16(packet[4:]))
+}
+
 // RecordLen is how many bytes of a plaintext a packet without super-frame takes as a FRAME record.
 func RecordLen(packet []byte) int { return len(packet) - VnetLen + frameLen }
 
