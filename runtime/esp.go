@@ -22,6 +22,9 @@ const (
 	// espSettle is how long the keys of a handshake are known before anything is sealed with them: by then the other end
 	// has told its kernel of them too.
 	espSettle = 2 * time.Second
+	// espSpent is how long the state that sealed stays after another has taken its place: a packet that has found it is lost
+	// if it goes before the packet is sealed.
+	espSpent = 2 * time.Second
 	// espAdopt is how long after the first handshake of a daemon's life what an earlier life left is taken still: until then
 	// the other end seals with the new keys too.
 	espAdopt = 15 * time.Second
@@ -76,13 +79,17 @@ func deriveESP(secret []byte, direction string) (k ESPKey, err error) {
 // with the newest that is confirmed and has settled; before one has, with the oldest confirmed, so that at a change of keys
 // each end has the new ones before the other seals with them.
 func ShieldOf(s Shield, generations []Generation, now time.Time) Shield {
-	s.In, s.Out = nil, nil
+	s.In, s.Out, s.Spent = nil, nil, nil
 	for _, g := range generations {
 		s.In = append(s.In, g.In)
-		if g.Confirmed && (s.Out == nil || now.Sub(g.Since) >= espSettle) {
-			out := g.Out
-			s.Out = &out
+		if !g.Confirmed || s.Out != nil && now.Sub(g.Since) < espSettle {
+			continue
 		}
+		if s.Out != nil && now.Sub(g.Since) < espSettle+espSpent {
+			s.Spent = append(s.Spent, *s.Out)
+		}
+		out := g.Out
+		s.Out = &out
 	}
 	return s
 }

@@ -40,18 +40,23 @@ func TestShieldOf(t *testing.T) {
 		name string
 		have []Generation
 		out  uint32 // 0: nothing leaves
+		kept int    // of those that sealed before
 	}{
-		{"none", nil, 0},
-		{"only one that is not confirmed", []Generation{generation(1, time.Hour, false)}, 0},
-		{"the first, at once", []Generation{generation(1, 0, true)}, 1001},
-		{"an old one while the new one settles", []Generation{generation(1, time.Hour, true), generation(2, espSettle-1, true)}, 1001},
-		{"the new one", []Generation{generation(1, time.Hour, true), generation(2, espSettle, true)}, 1002},
-		{"an old one while the new one is not confirmed", []Generation{generation(1, time.Hour, true), generation(2, time.Minute, false)}, 1001},
-		{"the newest of those that have settled", []Generation{generation(1, time.Hour, true), generation(2, time.Minute, true), generation(3, 0, true)}, 1002},
+		{"none", nil, 0, 0},
+		{"only one that is not confirmed", []Generation{generation(1, time.Hour, false)}, 0, 0},
+		{"the first, at once", []Generation{generation(1, 0, true)}, 1001, 0},
+		{"an old one while the new one settles", []Generation{generation(1, time.Hour, true), generation(2, espSettle-1, true)}, 1001, 0},
+		{"the new one", []Generation{generation(1, time.Hour, true), generation(2, espSettle, true)}, 1002, 1},
+		{"the new one alone", []Generation{generation(1, time.Hour, true), generation(2, espSettle+espSpent, true)}, 1002, 0},
+		{"an old one while the new one is not confirmed", []Generation{generation(1, time.Hour, true), generation(2, time.Minute, false)}, 1001, 0},
+		{"the newest of those that have settled", []Generation{generation(1, time.Hour, true), generation(2, time.Minute, true), generation(3, 0, true)}, 1002, 0},
 	} {
 		s := ShieldOf(Shield{Local: here, Peer: there(1)}, c.have, now)
 		if got := s.Out; (got == nil) != (c.out == 0) || got != nil && got.SPI != c.out {
 			t.Errorf("%s: seals with %+v, want %d", c.name, got, c.out)
+		}
+		if len(s.Spent) != c.kept || c.kept > 0 && s.Spent[0].SPI != 1001 {
+			t.Errorf("%s: keeps %+v, want %d", c.name, s.Spent, c.kept)
 		}
 		for i, g := range c.have {
 			if len(s.In) != len(c.have) || s.In[i].SPI != g.In.SPI {

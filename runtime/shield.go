@@ -12,8 +12,9 @@ type Shield struct {
 	Local, Peer netip.Addr
 	In          []ESPKey // what comes is opened with any of them
 	Out         *ESPKey  // what leaves is sealed with this one; nil: nothing leaves
-	// Adopt keeps the states that an earlier daemon left, so that traffic goes on over a restart: those that open, and
-	// while there is no Out the one that seals.
+	Spent       []ESPKey // what was sealed with until a moment ago: some of it is on its way through the kernel still
+	// Adopt keeps the states that an earlier daemon left, so that traffic goes on over a restart. A new Out takes the place
+	// of the one of them that seals: of several the kernel takes the youngest.
 	Adopt bool
 }
 
@@ -147,8 +148,9 @@ type keyedState struct {
 type shieldsWanted struct {
 	policies        []ShieldPolicy
 	inward, outward []keyedState
+	spent           []ShieldState
 	peers           map[netip.Addr]bool
-	adopts          map[[2]netip.Addr]bool // states from the first to the second
+	adopts          map[[2]netip.Addr]bool // states between the first and the second
 }
 
 func wantedShields(port uint16, want []Shield) shieldsWanted {
@@ -159,9 +161,12 @@ func wantedShields(port uint16, want []Shield) shieldsWanted {
 		}
 		w.peers[s.Peer] = true
 		w.adopts[[2]netip.Addr{s.Peer, s.Local}] = s.Adopt
-		w.adopts[[2]netip.Addr{s.Local, s.Peer}] = s.Adopt && s.Out == nil
+		w.adopts[[2]netip.Addr{s.Local, s.Peer}] = s.Adopt
 		for _, k := range s.In {
 			w.inward = append(w.inward, keyedState{ShieldState{s.Peer, s.Local, k.SPI}, k.Key})
+		}
+		for _, k := range s.Spent {
+			w.spent = append(w.spent, ShieldState{s.Local, s.Peer, k.SPI})
 		}
 		if s.Out != nil {
 			w.outward = append(w.outward, keyedState{ShieldState{s.Local, s.Peer, s.Out.SPI}, s.Out.Key})
@@ -170,8 +175,7 @@ func wantedShields(port uint16, want []Shield) shieldsWanted {
 	return w
 }
 
-// surplus removes the states that nobody wants. What seals goes first: the kernel keeps to a state that a cached route has
-// until that is gone, and opens with the old one meanwhile.
+// surplus removes the states that nobody wants. What seals goes first.
 func (w shieldsWanted) surplus(seen []ShieldState) []ShieldStep {
 	var out, in []ShieldStep
 	for _, s := range seen {
@@ -190,7 +194,7 @@ func (w shieldsWanted) surplus(seen []ShieldState) []ShieldStep {
 
 func (w shieldsWanted) has(s ShieldState) bool {
 	is := func(k keyedState) bool { return k.state == s }
-	return slices.ContainsFunc(w.inward, is) || slices.ContainsFunc(w.outward, is)
+	return slices.ContainsFunc(w.inward, is) || slices.ContainsFunc(w.outward, is) || slices.Contains(w.spent, s)
 }
 
 // ShieldSupport says for each family why this kernel cannot shield; nothing if it can.

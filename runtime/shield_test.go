@@ -177,7 +177,7 @@ func TestShieldValid(t *testing.T) {
 	}
 }
 
-// A daemon that comes back goes on with the states that it finds, until it has keys itself.
+// A daemon that comes back goes on with the states that it finds, until it has keys itself; what sealed until now stays a moment.
 func TestAdopt(t *testing.T) {
 	policies := []ShieldPolicy{{there(1), 6784, Outward}, {there(1), 6784, Inward}}
 	in, out, other := ShieldState{there(1), here, 300}, ShieldState{here, there(1), 400}, ShieldState{there(1), there(9), 500}
@@ -197,7 +197,10 @@ func TestAdopt(t *testing.T) {
 			{Op: AddState, Peer: there(1), State: ShieldState{there(1), here, 301}}, gone,
 		}},
 		{"has a key to seal with", Shield{Adopt: true, Out: &ESPKey{SPI: 401}}, []ShieldStep{
-			{Op: AddState, Peer: there(1), State: ShieldState{here, there(1), 401}}, drop(out, there(1)), gone,
+			{Op: AddState, Peer: there(1), State: ShieldState{here, there(1), 401}}, gone,
+		}},
+		{"keeps what sealed until now, and adds nothing of it", Shield{Out: &ESPKey{SPI: 401}, Spent: []ESPKey{{SPI: 399}, {SPI: 400}}}, []ShieldStep{
+			{Op: AddState, Peer: there(1), State: ShieldState{here, there(1), 401}}, drop(in, there(1)), gone,
 		}},
 	} {
 		c.s.Local, c.s.Peer = here, there(1)

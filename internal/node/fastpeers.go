@@ -22,7 +22,7 @@ func (l *sessionLoop) fastTick(ctx context.Context, now time.Time) {
 		f.perform(l, f.core.Step(now, l.fastPeer(p)))
 	}
 	f.perform(l, f.core.Step(now, peer.FastTick{}))
-	f.shields.apply(now)
+	l.fastShield(now)
 	l.fastNews(ctx)
 }
 
@@ -125,10 +125,19 @@ func (l *sessionLoop) fastKeys(eff session.Effects, now time.Time) {
 		return
 	}
 	for _, r := range eff.Retire {
-		l.fast.shields.forget(r)
+		l.fast.shields.forget(r, now)
 	}
 	for _, i := range eff.Install {
 		l.fast.shields.learn(i.Keypair, now)
+	}
+	l.fastShield(now)
+}
+
+// fastShield has the kernel encrypt with the keys of now. Whose the addresses are that an earlier daemon left turns out
+// by and by.
+func (l *sessionLoop) fastShield(now time.Time) {
+	for _, p := range l.book.peers {
+		l.fast.shields.claim(l.fast.core.At(p.name), p.key)
 	}
 	l.fast.shields.apply(now)
 }

@@ -18,6 +18,9 @@ const (
 	shieldLinger = 2 * time.Second
 	// shieldRetry is how long a peer is not tried whose shield could not be made.
 	shieldRetry = 30 * time.Second
+	// shieldGrace is how long the keys of a session that was retired open still. Two handshakes at once retire the one before
+	// while the other end may not have either of the new ones.
+	shieldGrace = 10 * time.Second
 )
 
 // shielder makes shields; *netlink.Host is one.
@@ -46,7 +49,8 @@ type shields struct {
 
 // sessionKeys are what one keypair of a session gave.
 type sessionKeys struct {
-	pair *session.Keypair
+	pair    *session.Keypair
+	retired time.Time // zero: not yet
 	runtime.Generation
 }
 
@@ -132,18 +136,31 @@ func (s *shields) learn(pair *session.Keypair, now time.Time) {
 	s.keys[pair.Peer()] = append(s.keys[pair.Peer()], k)
 }
 
-// forget drops the keys of a keypair that was retired.
-func (s *shields) forget(r session.Retire) {
-	all := s.keys[r.Peer]
-	for i := range all {
-		if all[i].pair.LocalIndex() == r.Index {
-			clear(all[i].In.Key[:])
-			clear(all[i].Out.Key[:])
+// forget notes that a keypair was retired.
+func (s *shields) forget(r session.Retire, now time.Time) {
+	for i, k := range s.keys[r.Peer] {
+		if k.pair.LocalIndex() == r.Index && k.retired.IsZero() {
+			s.keys[r.Peer][i].retired = now
 		}
 	}
-	s.keys[r.Peer] = slices.DeleteFunc(all, func(k sessionKeys) bool { return k.pair.LocalIndex() == r.Index })
-	if len(s.keys[r.Peer]) == 0 {
-		delete(s.keys, r.Peer)
+}
+
+// prune drops the keys that were retired a while ago.
+func (s *shields) prune(now time.Time) {
+	for peer, all := range s.keys {
+		spent := func(k sessionKeys) bool { return !k.retired.IsZero() && now.Sub(k.retired) > shieldGrace }
+		if all = slices.DeleteFunc(all, spent); len(all) > 0 { // which also clears what is behind the end
+			s.keys[peer] = all
+		} else {
+			delete(s.keys, peer)
+		}
+	}
+}
+
+// claim notes whose an address is.
+func (s *shields) claim(a netip.Addr, key session.PublicKey) {
+	if on := s.on[a]; on != nil && on.left.IsZero() {
+		on.peer = key
 	}
 }
 
@@ -177,6 +194,7 @@ func (s *shields) sourceTo(a netip.Addr) netip.Addr {
 
 // apply makes the kernel's shields what they are to be now, if that is another than before.
 func (s *shields) apply(now time.Time) {
+	s.prune(now)
 	var want []runtime.Shield
 	for a, on := range s.on {
 		switch gone := !on.left.IsZero() && now.Sub(on.left) > shieldLinger; {

@@ -127,7 +127,12 @@ func TestShieldsOfPeer(t *testing.T) {
 	if len(ka.told) != calls {
 		t.Error("the kernel is told twice")
 	}
-	sa.forget(session.Retire{Peer: b.m.PublicKey(), Index: a.pair.LocalIndex()})
+	sa.forget(session.Retire{Peer: b.m.PublicKey(), Index: a.pair.LocalIndex()}, now)
+	sa.apply(now)
+	if w := ka.last(); len(w) != 1 || len(w[0].In) != 1 {
+		t.Errorf("just after the session has gone: %+v", w)
+	}
+	now = now.Add(shieldGrace + time.Second)
 	sa.apply(now)
 	if w := ka.last(); len(w) != 1 || w[0].Out != nil || !w[0].Adopt {
 		t.Errorf("once the session has gone: %+v", w)
@@ -185,5 +190,16 @@ func TestShieldsAdopted(t *testing.T) {
 	s.apply(now)
 	if w := k.last(); len(w) != 1 || !w[0].Adopt || w[0].Local != shieldHere {
 		t.Errorf("%+v", w)
+	}
+	a, b := shieldHandshake(t)
+	s.learn(a.pair, now)
+	s.claim(shieldThere, b.m.PublicKey()) // the path was on all the time: nobody calls cover
+	s.apply(now)
+	if w := k.last(); len(w) != 1 || !w[0].Adopt || w[0].Out == nil || len(w[0].In) != 1 {
+		t.Errorf("once it is known whose it is: %+v", w)
+	}
+	s.apply(now.Add(time.Minute))
+	if w := k.last(); len(w) != 1 || w[0].Adopt || w[0].Out == nil {
+		t.Errorf("a minute later: %+v", w)
 	}
 }

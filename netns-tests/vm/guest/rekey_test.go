@@ -124,10 +124,18 @@ func (k *keys) take(next runtime.Generation) {
 	k.e.shield(k.prior, fresh)
 }
 
-// settle has the new ones seal.
+// settle has the new ones seal; the state that did stays for a moment, and the kernel takes it no more.
 func (k *keys) settle(t *testing.T, w *wire) {
-	k.e.shield(k.prior, k.now)
+	settled := k.now
+	settled.Since = time.Now().Add(-2500 * time.Millisecond)
+	k.e.shield(k.prior, settled)
+	k.e.has(4, 2)
 	crossesWith(t, w, k.now.Out.SPI)
+	before := w.now().spis
+	crossesWith(t, w, k.now.Out.SPI)
+	if n := w.now().spis[k.prior.Out.SPI] - before[k.prior.Out.SPI]; n > 0 {
+		t.Errorf("%d packets sealed with the old key while there is a new one", n)
+	}
 }
 
 // Keys change under traffic in both directions, many times, and no packet is lost. The ends change theirs one after the
@@ -155,6 +163,8 @@ func TestRekey(t *testing.T) {
 			crossesWith(t, p.wire, first.prior.Out.SPI)
 			first.settle(t, p.wire)
 			second.settle(t, p.wire)
+			first.e.shield(first.prior, first.now)
+			second.e.shield(second.prior, second.now)
 			first.e.has(3, 2)
 		}
 		for _, s := range streams {
