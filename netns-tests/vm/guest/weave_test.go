@@ -82,7 +82,7 @@ func newDaemons(t *testing.T, v6 bool, args ...string) *daemons {
 func (d *daemons) onFast(t *testing.T) {
 	t.Helper()
 	for _, h := range d.h {
-		connections(t, h, patience, "established", "encrypted", "fastdp")
+		connections(t, h, patience, "established encrypted   fastdp")
 	}
 }
 
@@ -160,7 +160,7 @@ func TestDebianFastdpRekeyed(t *testing.T) {
 	d.onFast(t)
 	weave(t, d.h[1], "stop")
 	weave(t, d.h[1], "launch", "--host", d.b.local.String(), "--password", "word", "--no-fastdp", d.a.local.String())
-	connections(t, d.h[0], patience, "established", "encrypted", "sleeve", "no fastdp: not offered by the other end")
+	connections(t, d.h[0], patience, "established encrypted   sleeve", "no fastdp: not offered by the other end")
 	d.a.hasNothing(soon)
 	d.b.hasNothing(soon)
 	must(t, lab.Eventually(soon, func() error {
