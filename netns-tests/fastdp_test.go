@@ -72,10 +72,9 @@ func TestFastdp(t *testing.T) {
 			must(t, err)
 			in, err := p.c2.Listen("0.0.0.0:7002")
 			must(t, err)
-			defer in.Close()
 			must(t, p.c1.Send("", "10.2.1.2:7002", marker))
 			_, err = in.Expect(marker, soon)
-			must(t, err)
+			must(t, err, in.Close())
 			eventually(t, soon, func() error {
 				if wire.Seen().Marked == 0 {
 					return errors.New("status says fastdp, and the wire carries nothing in clear")

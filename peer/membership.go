@@ -254,6 +254,6 @@ func peerView(s *Signed) *PeerView {
 		Name: r.Name, Nickname: r.Nickname, Key: r.Key, UID: r.UID, Version: r.Version, Port: r.Port,
 		X25519: s.x25519, Addresses: r.Addresses, Capabilities: r.Capabilities, Connections: r.Links,
 		Secrets: r.Secrets, MTU: r.MTU,
-		number:  r.Name.number(),
+		number: r.Name.number(),
 	}
 }

@@ -38,7 +38,7 @@ func launchFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "no-discovery"},
 		&cli.IntFlag{Name: "conn-limit", Value: node.DefaultConnLimit},
 		&cli.BoolFlag{Name: "resume"},
-		&cli.IntFlag{Name: "mtu", EnvVars: []string{"WEAVE_MTU"}},
+		&cli.StringFlag{Name: "mtu", EnvVars: []string{"WEAVE_MTU"}},
 		&cli.BoolFlag{Name: "no-fastdp", Value: os.Getenv("WEAVE_NO_FASTDP") != ""},
 		&cli.StringFlag{Name: "tap", Value: "auto"},
 		&cli.IntFlag{Name: "queues"},
@@ -79,7 +79,6 @@ func readOptions(c *cli.Context, d dirs) (options, error) {
 		Resume:      c.Bool("resume"),
 		NoDiscovery: c.Bool("no-discovery"),
 		ConnLimit:   c.Int("conn-limit"),
-		MTU:         c.Int("mtu"),
 		NoFast:      c.Bool("no-fastdp"),
 		Tap:         c.String("tap"),
 		Queues:      c.Int("queues"),
@@ -89,6 +88,9 @@ func readOptions(c *cli.Context, d dirs) (options, error) {
 		Listeners:   node.Listeners{HTTP: c.String("http-addr"), Status: c.String("status-addr")},
 	}
 	var err error
+	if cfg.MTU, cfg.AutoMTU, err = parseMTU(c.String("mtu")); err != nil {
+		return options{}, err
+	}
 	if cfg.Name, err = parseName(c.String("name")); err != nil {
 		return options{}, err
 	}
@@ -148,9 +150,6 @@ func (o options) check() error {
 	if cfg.ConnLimit < 0 {
 		return fmt.Errorf("invalid --conn-limit %d, should be 0 (no limit) or more", cfg.ConnLimit)
 	}
-	if cfg.MTU != 0 && (cfg.MTU < node.MinMTU || cfg.MTU > node.MaxMTU) {
-		return fmt.Errorf("invalid --mtu %d, should be %d to %d, or 0 to choose one", cfg.MTU, node.MinMTU, node.MaxMTU)
-	}
 	if _, err := parseLevel(o.level); err != nil {
 		return err
 	}
@@ -168,6 +167,20 @@ func (o options) check() error {
 		}
 	}
 	return nil
+}
+
+// parseMTU reads a number of bytes, or auto; nothing and 0 leave it to the daemon.
+func parseMTU(text string) (mtu int, auto bool, err error) {
+	switch text {
+	case "", "0":
+		return 0, false, nil
+	case "auto":
+		return 0, true, nil
+	}
+	if mtu, err = strconv.Atoi(text); err != nil || mtu < node.MinMTU || mtu > node.MaxMTU {
+		return 0, false, fmt.Errorf("invalid --mtu %s, should be %d to %d, 0 for %d, or auto", text, node.MinMTU, node.MaxMTU, node.DefaultMTU)
+	}
+	return mtu, false, nil
 }
 
 // parseSubnets reads subnets, given several times or with commas between them.
@@ -295,7 +308,7 @@ func (o options) arguments() []string {
 	args := []string{
 		"launch", "--name=" + cfg.Name, "--nickname=" + cfg.Nickname, "--port=" + strconv.Itoa(cfg.Port),
 		"--no-discovery=" + strconv.FormatBool(cfg.NoDiscovery), "--conn-limit=" + strconv.Itoa(cfg.ConnLimit),
-		"--mtu=" + strconv.Itoa(cfg.MTU), "--log-level=" + o.level, "--tap=" + cfg.Tap,
+		"--mtu=" + mtuArgument(cfg), "--log-level=" + o.level, "--tap=" + cfg.Tap,
 		"--queues=" + strconv.Itoa(cfg.Queues), "--no-fastdp=" + strconv.FormatBool(cfg.NoFast),
 		"--http-addr=" + cfg.Listeners.HTTP,
 		"--status-addr=" + cfg.Listeners.Status, "--resume=" + strconv.FormatBool(cfg.Resume),
@@ -315,6 +328,13 @@ func (o options) arguments() []string {
 		args = append(args, "--host="+cfg.Host.String())
 	}
 	return append(append(args, "--"), cfg.Peers...)
+}
+
+func mtuArgument(cfg node.Config) string {
+	if cfg.AutoMTU {
+		return "auto"
+	}
+	return strconv.Itoa(cfg.MTU)
 }
 
 func envOr(name, fallback string) string {

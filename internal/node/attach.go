@@ -86,6 +86,25 @@ func (a *attachments) reconcile(ctx context.Context) error {
 	return err
 }
 
+// resize gives every interface another MTU. One whose namespace has gone needs none.
+func (a *attachments) resize(ctx context.Context, mtu int) error {
+	host, ok := a.host.(interface {
+		Resize(ctx context.Context, a runtime.Attachment, mtu int) error
+	})
+	if !ok {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var errs []error
+	for _, at := range a.list {
+		if err := host.Resize(ctx, at, mtu); err != nil && !errors.Is(err, netlink.ErrNoTarget) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func (a *attachments) forget(id runtime.Identity) error {
 	delete(a.list, id)
 	return a.store.Delete(attachmentKey(id))

@@ -48,6 +48,7 @@ type Config struct {
 	NoDiscovery    bool           // connect only to targets
 	ConnLimit      int            // connections made and accepted; 0: no limit
 	MTU            int            // of the containers' interfaces, bytes; 0: DefaultMTU
+	AutoMTU        bool           // the largest that all paths carry, see mtuKeeper
 	NoFast         bool           // no kernel path: frames go through user space only
 	Tap            string         // what carries frames, see tun.ParseBackend; empty: the best there is
 	Queues         int            // of the TAP, and as many UDP sockets; 0: by the number of processors
@@ -72,6 +73,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Port < 1 || c.Port > 65535 {
 		return c, fmt.Errorf("port %d is out of range 1..65535", c.Port)
+	}
+	if c.AutoMTU && c.Rootless {
+		return c, errors.New("--mtu auto needs root: without it interfaces that are there cannot be changed")
 	}
 	if c.MTU == 0 {
 		c.MTU = DefaultMTU

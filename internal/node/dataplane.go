@@ -34,7 +34,8 @@ type remote struct {
 	received traffic
 	passed   traffic // messages passed on to it for others
 
-	exit atomic.Uint32 // an exit
+	exit  atomic.Uint32 // an exit
+	takes atomic.Uint32 // the largest packet that its containers take, bytes; 0: not known
 }
 
 // exit is how frames to one station behind a peer leave, that come to us.

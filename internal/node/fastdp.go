@@ -47,10 +47,10 @@ type fastdp struct {
 	self   peer.Name
 	secret [32]byte // X25519
 	port   uint16   // of data sessions; the kernel path's is the next
-	mtu    int
+	host   *netlink.Host
+	auto   bool // the MTU follows the paths
 
-	trusted []netip.Prefix // where clear text may go although there is a password
-	shields *shields       // what encrypts it; nil if there is no kernel path
+	shields *shields // what encrypts it; nil if there is no kernel path
 
 	beats  []netip.Addr // to whom they go
 	learnt map[stack.MAC]time.Time
@@ -61,7 +61,7 @@ type fastdp struct {
 func (n *node) openFast() error {
 	f := &fastdp{
 		dp: n.dp, store: n.store, log: n.log.With("part", overlayFast), self: n.memory.name,
-		secret: n.memory.identity.X25519Private(), port: uint16(n.cfg.Port), mtu: n.cfg.MTU, trusted: n.cfg.TrustedSubnets,
+		secret: n.memory.identity.X25519Private(), port: uint16(n.cfg.Port), host: n.bridge, auto: n.cfg.AutoMTU,
 	}
 	n.sessions.fast = f
 	switch {
@@ -90,6 +90,7 @@ func (n *node) openFast() error {
 	f.kernel = kernel
 	n.dp.tunnel = kernel
 	f.shields = openShields(n.bridge, n.bridge.ShieldSupport(), uint16(n.cfg.Port+1), n.cfg.Host, f.log)
+	f.shields.trusted = n.cfg.TrustedSubnets
 	return f.adopt(n.sessions, time.Now())
 }
 

@@ -47,6 +47,8 @@ func (l *sessionLoop) fastPeer(p *peerState) peer.FastPeer {
 		in.Pending = true
 	case !p.wish.fast:
 		in.Why = "not offered by the other end"
+	case !l.fast.auto && p.wish.mtu != 0 && p.wish.mtu < l.fast.host.MTU():
+		in.Why = fmt.Sprintf("its containers take packets of %d bytes only", p.wish.mtu)
 	case p.wish.distant:
 		in.Why = "no neighbour, in a network of this size"
 	case l.fast.core.At(p.name).IsValid() && l.fast.shields.has(l.fast.core.At(p.name)) != l.sealed(p):
@@ -115,7 +117,7 @@ func (l *sessionLoop) fastRefuses(p *peerState, a netip.Addr) string {
 
 // clearAt tells whether clear text may go to an address.
 func (l *sessionLoop) clearAt(a netip.Addr) bool {
-	return len(*l.secrets.Load()) == 0 || slices.ContainsFunc(l.fast.trusted, func(p netip.Prefix) bool { return p.Contains(a) })
+	return len(*l.secrets.Load()) == 0 || slices.ContainsFunc(l.fast.shields.trusted, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // fastKeys hands the keys of new sessions to the kernel, before anybody is told that they are there, and takes the old ones

@@ -101,22 +101,33 @@ func (n *node) hostAddresses() []string {
 	}
 	var out []string
 	for _, i := range ifaces {
-		if i.Flags&net.FlagUp == 0 || strings.HasPrefix(i.Name, bridgeName) || strings.HasPrefix(i.Name, runtime.HostPrefix) {
+		if i.Flags&net.FlagUp == 0 {
 			continue
 		}
-		addrs, err := i.Addrs()
-		if err != nil {
-			continue
-		}
-		for _, a := range addrs {
-			p, err := netip.ParsePrefix(a.String())
-			if err == nil && addressOfHost(p.Addr()) {
-				out = append(out, netip.AddrPortFrom(p.Addr(), uint16(n.cfg.Port)).String())
-			}
+		for _, a := range addressesOf(i) {
+			out = append(out, netip.AddrPortFrom(a, uint16(n.cfg.Port)).String())
 		}
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+// addressesOf are those of an interface that other hosts may reach; none if it is one of ours.
+func addressesOf(i net.Interface) []netip.Addr {
+	if strings.HasPrefix(i.Name, bridgeName) || strings.HasPrefix(i.Name, runtime.HostPrefix) {
+		return nil
+	}
+	addrs, err := i.Addrs()
+	if err != nil {
+		return nil
+	}
+	var out []netip.Addr
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && addressOfHost(p.Addr()) {
+			out = append(out, p.Addr())
+		}
+	}
+	return out
 }
 
 // watchAddresses tells the mesh when the host's addresses change, and has peers

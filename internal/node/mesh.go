@@ -150,14 +150,17 @@ func (l *meshLoop) logEvent(e peer.Event) {
 // are made when they are needed.
 func wantedSessions(v *peer.View) wish {
 	w := wish{sparse: v.Sparse, view: v, peers: make([]neighbour, 0, len(v.Peers))}
-	routes := v.Routes()
+	routes, mtus := v.Routes(), map[peer.Name]int{}
+	for _, p := range v.Peers {
+		mtus[p.Name] = int(p.MTU)
+	}
 	have := map[peer.Name]bool{v.Self.Name: true}
 	for _, n := range v.Neighbours {
 		have[n.Name] = true
 		w.peers = append(w.peers, neighbour{
 			name: n.Name, uid: n.UID, key: n.X25519, aes: both(v, n.Capabilities, peer.CapAES), fast: both(v, n.Capabilities, peer.CapFast), clear: n.Clear, conn: uint64(n.Conn),
 			esp:     n.Capabilities & v.Self.Capabilities & (peer.CapESP4 | peer.CapESP6),
-			secrets: n.Secrets, via: routes[n.Name].Via, candidates: slices.Clone(n.Candidates),
+			secrets: n.Secrets, via: routes[n.Name].Via, candidates: slices.Clone(n.Candidates), mtu: mtus[n.Name],
 		})
 	}
 	for _, p := range v.Peers {
@@ -166,7 +169,7 @@ func wantedSessions(v *peer.View) wish {
 		}
 		n := neighbour{
 			name: p.Name, uid: p.UID, key: p.X25519, aes: both(v, p.Capabilities, peer.CapAES), fast: both(v, p.Capabilities, peer.CapFast), distant: v.Sparse,
-			secrets: p.Secrets, via: routes[p.Name].Via, esp: p.Capabilities & v.Self.Capabilities & (peer.CapESP4 | peer.CapESP6),
+			secrets: p.Secrets, via: routes[p.Name].Via, mtu: int(p.MTU), esp: p.Capabilities & v.Self.Capabilities & (peer.CapESP4 | peer.CapESP6),
 		}
 		if !n.distant {
 			n.candidates = v.Candidates(p.Name)

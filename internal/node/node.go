@@ -99,6 +99,11 @@ func (n *node) open(ctx context.Context) error {
 	if n.memory, err = recall(n.store, n.cfg); err != nil {
 		return err
 	}
+	if n.cfg.AutoMTU {
+		if n.cfg.MTU, err = n.firstMTU(); err != nil {
+			return err
+		}
+	}
 	if err := n.openData(); err != nil {
 		return err
 	}
@@ -244,7 +249,7 @@ func (n *node) meshConfig() peer.Config {
 		UID: mathrand.Uint64(), Port: uint16(n.cfg.Port), Addresses: n.candidates(),
 		NoDiscovery: n.cfg.NoDiscovery, ConnLimit: n.cfg.ConnLimit, Password: n.cfg.password(),
 		Secrets: peer.IDsOf(n.memory.secrets), TrustedSubnets: n.cfg.TrustedSubnets,
-		Pins: n.memory.mesh.Pins, Version: n.memory.mesh.Version,
+		Pins: n.memory.mesh.Pins, Version: n.memory.mesh.Version, MTU: uint16(n.cfg.MTU),
 	}
 	if hasAES() {
 		cfg.Capabilities |= peer.CapAES
@@ -315,6 +320,9 @@ func (n *node) run(ctx context.Context) error {
 		g.Go(func() error { return n.containers.run(ctx) })
 		if n.proxy != nil {
 			g.Go(func() error { return n.proxy.run(ctx) })
+		}
+		if n.cfg.AutoMTU {
+			g.Go(func() error { return (&mtuKeeper{n: n}).run(ctx) })
 		}
 		if n.bridge != nil {
 			g.Go(func() error { return n.watchRules(ctx) })

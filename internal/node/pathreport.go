@@ -25,6 +25,7 @@ type pathReport struct {
 	rtt  time.Duration
 	loss float64 // 0 to 1
 	mtu  int     // of containers' packets that need not be cut, bytes
+	fit  int     // that, once it is known for certain; 0 until then
 	why  string  // there is no better path; "" where this is the best kind
 }
 
@@ -52,7 +53,7 @@ func (l *sessionLoop) showFast(p *peerState, r *pathReport) {
 	on, why := l.fast.state(p.name)
 	switch {
 	case on:
-		r.mtu = l.fast.mtu
+		r.mtu = l.fast.host.MTU()
 	case r.why == "" && why != "":
 		r.why = "no " + overlayFast + ": " + why
 	}
@@ -65,6 +66,9 @@ func (p *peerState) report() pathReport {
 	}
 	r, _ := p.paths.Report(at.way)
 	out := pathReport{kind: at.way.Kind, addr: at.way.Addr, rtt: r.RTT, loss: r.Loss, mtu: at.limit - wire.FrameOverhead}
+	if m := p.paths.MTU(at.way); m != nil && m.Settled() {
+		out.fit = out.mtu
+	}
 	if at.via != nil {
 		out.via = at.via.name
 	}

@@ -40,6 +40,7 @@ type neighbour struct {
 	aes        bool
 	fast       bool             // both ends have the kernel path
 	esp        peer.Capability  // and can encrypt it: of CapESP4 and CapESP6 those that both have
+	mtu        int              // the largest packet that its containers take, bytes; 0: it does not tell
 	secrets    []peer.SecretID  // it accepts
 	clear      bool             // data need not be sealed
 	conn       uint64           // the control connection with it; 0: none
@@ -114,6 +115,7 @@ func (l *sessionLoop) sync(ctx context.Context, now time.Time) {
 		}
 		p.news = p.wish.uid != n.uid || p.wish.conn != n.conn
 		p.gone, p.wish = time.Time{}, n
+		p.takes.Store(uint32(n.mtu))
 	}
 	for key, p := range l.book.peers {
 		if !seen[key] && p.gone.IsZero() {

@@ -17,6 +17,7 @@ const (
 	keySecrets       = "secrets"       // see peer.MarshalSecrets
 	keySlot          = "slot"          // a digit, see interfaces
 	keyFast          = "fastdp"        // who is on the kernel path, see peer.FastAdopt
+	keyMTU           = "mtu"           // decimal: what --mtu auto came to
 	keyRunning       = "running"       // there while the daemon runs: found at a start, the last one crashed
 	keyLaunchPeers   = "launch/peers"  // the peers that launch was given, one a line
 	meshPrefix       = "mesh/"

@@ -67,6 +67,9 @@ func (u *uplink) forward(n int, from stack.Port) {
 	switch v.Action {
 	case stack.Drop:
 	case stack.Unicast:
+		if to := t.remote(v.Out); to != nil && u.tooBig(int(to.takes.Load()), frame, from) {
+			return
+		}
 		if to := t.remote(v.Out); to != nil && exit(to.exit.Load()) != exitSession {
 			u.put(exit(to.exit.Load()), buf[wire.Headroom:])
 			offer(u.dp.strays, stray{port: to.port, mac: stack.Frame(frame).Dst()})
@@ -115,6 +118,26 @@ func (u *uplink) replicate(t *table, ports *stack.PortSet, buf []byte) {
 		copied := u.copy[:copy(u.copy, buf)]
 		u.send(to, copied)
 	}
+}
+
+// tooBig tells the sender of a packet that it is larger than its receiver's interface takes, if it is, where it would
+// vanish without a word. mtu is that of the receiver, 0 if it is not known.
+func (u *uplink) tooBig(mtu int, frame []byte, from stack.Port) bool {
+	if mtu == 0 || len(frame) <= mtu+stack.HeaderLen {
+		return false
+	}
+	packet := u.buf[wire.Headroom : wire.Headroom+wire.VnetLen+len(frame)]
+	if stack.PacketLen(frame, wire.SegmentLen(packet)) <= mtu {
+		return false
+	}
+	reply, ok := stack.TooBig(frame, mtu)
+	to := u.dp.locals.Load().of(from)
+	if !ok || to == nil {
+		return false
+	}
+	u.dp.counters.add(dropTooBig, 1)
+	u.dp.write(to, reply, [][]byte{make([]byte, wire.VnetLen), reply})
+	return true
 }
 
 // put gives one packet to the kernel's VXLAN, which finds out itself behind whom its destination is, or floods.

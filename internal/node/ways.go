@@ -269,7 +269,7 @@ func (l *sessionLoop) announce(ctx context.Context, p *peerState) {
 		in.RTT = r.RTT
 		if l.fast != nil {
 			if on, _ := l.fast.state(p.name); on {
-				in.Overlay, in.MTU = overlayFast, l.fast.mtu
+				in.Overlay, in.MTU = overlayFast, l.fast.host.MTU()
 			}
 		}
 	}

@@ -45,7 +45,7 @@ func (h *Host) attach(ctx context.Context, a runtime.Attachment) ([]string, erro
 		return nil, err
 	}
 	if a.MTU == 0 {
-		a.MTU = h.cfg.MTU
+		a.MTU = h.MTU()
 		if seen.Present {
 			a.MTU = seen.MTU
 		}

@@ -128,7 +128,7 @@ func (h *Host) adoptTunnel(name string, v6 bool, cfg FastConfig) (vnl.Link, erro
 	} else if !gone(err) {
 		return nil, fmt.Errorf("look for %s: %w", name, err)
 	}
-	if err := h.space.run(func() error { return createVxlan(name, h.cfg.MTU, v6, cfg) }); err != nil {
+	if err := h.space.run(func() error { return createVxlan(name, h.MTU(), v6, cfg) }); err != nil {
 		if errors.Is(err, unix.EOPNOTSUPP) {
 			err = fmt.Errorf("the kernel has no VXLAN (%w)", err)
 		}
@@ -153,8 +153,8 @@ func (h *Host) wireTunnel(t *tunnel) error {
 	}
 	index := t.link.Attrs().Index
 	_ = h.space.sysctl("net/ipv6/conf/"+t.name+"/disable_ipv6", "1") // it must not speak for itself
-	if t.link.Attrs().MTU != h.cfg.MTU {
-		if err := h.space.LinkSetMTU(t.link, h.cfg.MTU); err != nil {
+	if t.link.Attrs().MTU != h.MTU() {
+		if err := h.space.LinkSetMTU(t.link, h.MTU()); err != nil {
 			return fmt.Errorf("set the MTU of %s: %w", t.name, err)
 		}
 	}
@@ -393,7 +393,7 @@ func (f *Fast) Beat(payload []byte) error {
 		if t == nil {
 			continue
 		}
-		frame := make([]byte, 0, 14+f.h.cfg.MTU)
+		frame := make([]byte, 0, 14+f.h.MTU())
 		frame = append(append(frame, groupMAC...), t.link.Attrs().HardwareAddr...)
 		frame = append(frame, beatType>>8, beatType&0xff)
 		frame = append(frame, payload...)

@@ -197,6 +197,7 @@ func TestFastLearns(t *testing.T) {
 	if !known(true) || !known(false) {
 		t.Fatal("the other container was not learnt")
 	}
+	must(t, s[0].fast.Allow(nil)) // or whatever comes would be learnt anew
 	must(t, s[0].fast.SetFlood(addrs[1], false))
 	must(t, s[0].fast.Forget(addrs[1]))
 	if known(true) || known(false) {
@@ -205,6 +206,7 @@ func TestFastLearns(t *testing.T) {
 	if crosses(t, s[0], s[1], "10.2.1.2", 300*time.Millisecond) {
 		t.Error("a frame crossed to a host that is left")
 	}
+	must(t, s[0].fast.Allow(addrs[1:]))
 	must(t, s[0].fast.Learn([6]byte(inner.Attrs().HardwareAddr), addrs[1]))
 	if !known(true) || !known(false) || !crosses(t, s[0], s[1], "10.2.1.2", patience) {
 		t.Error("telling is not as good as learning")
@@ -252,5 +254,31 @@ func TestFastPortTaken(t *testing.T) {
 	}
 	if left := links(t, h.space); !slices.Equal(left, []string{"weave"}) {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// The MTU of all that is there changes, and frames of the new size cross.
+func TestSetMTU(t *testing.T) {
+	s := pair(t)
+	onPath(t, s, false)
+	const mtu = 1450
+	for i, at := range s {
+		must(t, at.SetMTU(mtu))
+		target := runtime.Target{Kind: runtime.ByPath, Text: at.in.file.Name(), Path: at.in.file.Name(), ID: at.in.id}
+		must(t, at.Resize(t.Context(), attachment(target, fmt.Sprintf("10.2.1.%d/24", i+1)), mtu))
+		seen := inspect(t, at.Host, target)
+		if seen.MTU != mtu || seen.Port.MTU != mtu || len(seen.Addresses) != 1 {
+			t.Errorf("resized to %+v", seen)
+		}
+		for _, name := range []string{"weave", "weave-vx4", "weave-vx6"} {
+			link, err := at.space.LinkByName(name)
+			must(t, err)
+			if link.Attrs().MTU != mtu {
+				t.Errorf("%s has %d", name, link.Attrs().MTU)
+			}
+		}
+	}
+	if !crosses(t, s[0], s[1], "10.2.1.2", patience) {
+		t.Error("nothing crosses")
 	}
 }

@@ -57,6 +57,7 @@ type Host struct {
 	forwardings []runtime.Forwarding
 	fast        fastState
 	shields     shieldState
+	mtu         atomic.Int64                     // bytes; Config.MTU until SetMTU
 	watched     atomic.Pointer[map[chainID]bool] // chains of others that were looked at last
 }
 
@@ -81,7 +82,9 @@ func Open(cfg Config, log *slog.Logger) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open host's network namespace: %w (CAP_SYS_ADMIN and CAP_NET_ADMIN are needed)", err)
 	}
-	return &Host{cfg: cfg, log: log, space: s, uplink: cfg.Uplink}, nil
+	h := &Host{cfg: cfg, log: log, space: s, uplink: cfg.Uplink}
+	h.mtu.Store(int64(cfg.MTU))
+	return h, nil
 }
 
 // Close gives up the namespace's descriptors. No interface is touched.
@@ -120,7 +123,7 @@ func (h *Host) ensureBridge(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("ensure bridge: %w", err)
 	}
-	want := runtime.Bridge{Name: h.cfg.Bridge, MTU: h.cfg.MTU}
+	want := runtime.Bridge{Name: h.cfg.Bridge, MTU: h.MTU()}
 	copy(want.MAC[:], h.cfg.MAC)
 	steps := runtime.Diff(runtime.Want{Bridge: want}, runtime.State{Bridge: seen})
 	if _, err := h.perform(ctx, steps, nil, nil); err != nil {
