@@ -15,8 +15,10 @@ const (
 	ESPSecretLen = 32
 	// ESPKeyLen is the key's 32 bytes and the salt's four.
 	ESPKeyLen = 36
-	// ESPOverhead is what a packet grows by at most: SPI and sequence number, vector, padding, its length, next header, tag.
-	ESPOverhead = 8 + 8 + 3 + 2 + 16
+	// espAround is what ESP puts around: SPI and sequence number, vector, tag; espInside what it encrypts with a container's packet,
+	// as a multiple of four bytes: the heads of UDP, VXLAN and Ethernet, the length of the padding, what the packet is.
+	espAround = 8 + 8 + 16
+	espInside = 8 + 8 + 14 + 2
 	// espReserved are SPIs that IANA keeps: none of them may be used.
 	espReserved = 256
 	// espSettle is how long the keys of a handshake are known before anything is sealed with them: by then the other end
@@ -97,4 +99,13 @@ func ShieldOf(s Shield, generations []Generation, now time.Time) Shield {
 // Adopting tells whether what an earlier life of the daemon, or of a session, left in the kernel is to stay.
 func Adopting(generations []Generation, now time.Time) bool {
 	return len(generations) == 0 || now.Sub(generations[0].Since) < espAdopt
+}
+
+// ESPFit is the largest packet of a container that VXLAN in ESP carries in one IP packet of a size.
+func ESPFit(size int, v6 bool) int {
+	head := 20
+	if v6 {
+		head = 40
+	}
+	return (size-head-espAround)&^3 - espInside
 }

@@ -65,3 +65,22 @@ func TestShieldOf(t *testing.T) {
 		}
 	}
 }
+
+// What fits, fits, and one byte more does not.
+func TestESPFit(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		for size := 600; size < 1600; size++ {
+			packet := func(mtu int) int {
+				n := mtu + 14 + 8 + 8 + 2 // to be encrypted, and padded
+				n += (4 - n%4) % 4
+				return n + 20 + 8 + 8 + 16 + map[bool]int{true: 20}[v6]
+			}
+			if fit := ESPFit(size, v6); packet(fit) > size || packet(fit+1) <= size {
+				t.Fatalf("in %d bytes: %d", size, fit)
+			}
+		}
+	}
+	if got := ESPFit(1500, false); got != 1416 {
+		t.Errorf("in 1500 bytes of IPv4: %d", got)
+	}
+}
