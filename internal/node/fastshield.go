@@ -72,6 +72,7 @@ func openShields(kernel shielder, support runtime.ShieldSupport, port uint16, lo
 	s := &shields{
 		kernel: kernel, log: log, support: support, port: port, local: local,
 		keys: map[session.PublicKey][]sessionKeys{}, on: map[netip.Addr]*shielded{},
+		done: []runtime.Shield{{}}, // not known: what nobody wants is to be removed at first
 	}
 	left, err := kernel.Shielded(port)
 	if err != nil {

@@ -203,3 +203,16 @@ func TestShieldsAdopted(t *testing.T) {
 		t.Errorf("a minute later: %+v", w)
 	}
 }
+
+// What an earlier daemon left in pieces, or for another port, is removed at once, though nothing is wanted.
+func TestShieldsCleanUp(t *testing.T) {
+	k := &shieldKernel{}
+	s := newTestShields(t, k, runtime.ShieldSupport{})
+	s.cover(nil, time.Now())
+	for range 2 {
+		s.apply(time.Now())
+		if len(k.told) != 1 || len(k.last()) != 0 {
+			t.Errorf("the kernel was told %v", k.told)
+		}
+	}
+}
