@@ -99,10 +99,24 @@ type contender struct {
 func newContender(e entry, u underlay, programs string, m *meter) (*contender, error) {
 	c := &contender{entry: e, programs: programs, mtu: u.mtu, failed: map[string]int{}, figures: map[string][]float64{}}
 	var err error
-	if c.lab, err = u.build(); err == nil && u.delay > 0 {
+	if c.lab, err = u.build(); err != nil {
+		return c, err
+	}
+	c.plainBridges()
+	if u.delay > 0 {
 		err = startRelay(c, u, m)
 	}
 	return c, err
+}
+
+// plainBridges keeps bridged frames from iptables' rules and connection tracking, as on hosts without br_netfilter, where
+// this kernel has it built in: who has rules of any kind would pay for it, and who has none would not.
+func (c *contender) plainBridges() {
+	for _, h := range c.lab.Hosts {
+		for _, family := range []string{"iptables", "ip6tables", "arptables"} {
+			_ = h.Sysctl("net/bridge/bridge-nf-call-"+family, "0") // where it is not there nothing is to be done
+		}
+	}
 }
 
 func (c *contender) reaches() error {

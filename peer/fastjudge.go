@@ -24,7 +24,7 @@ func (f *FastPaths) know(in FastPeer) {
 	p.FastPeer, p.gone = in, time.Time{}
 }
 
-func (f *FastPaths) tick(now time.Time) {
+func (f *FastPaths) tick(now time.Time, sealed bool) {
 	passed := min(now.Sub(f.ticked), time.Second)
 	if f.ticked.IsZero() || passed < 0 {
 		passed = 0
@@ -33,6 +33,9 @@ func (f *FastPaths) tick(now time.Time) {
 	open := false
 	for _, n := range f.names() {
 		p := f.peers[n]
+		if away := !p.gone.IsZero() || p.Pending; away && sealed && !p.Trusted && !p.shielded {
+			f.leave(now, p, "encrypted")
+		}
 		f.judge(now, p, passed)
 		open = open || p.state != wire.FastOff
 	}
@@ -88,7 +91,9 @@ func (f *FastPaths) judge(now time.Time, p *fastPeer, passed time.Duration) {
 			f.open(now, p)
 		}
 	case wire.FastProbing:
-		if now.Sub(p.since) > fastTrial {
+		if p.Shield != p.shielded {
+			f.leave(now, p, "")
+		} else if now.Sub(p.since) > fastTrial {
 			f.fail(now, p, p.unreached(now))
 		}
 	case wire.FastOn:
@@ -110,6 +115,9 @@ func (p *fastPeer) unreached(now time.Time) string {
 // watch leaves a path that is not proven any more. Time counts only while the peer's daemon lives.
 func (f *FastPaths) watch(now time.Time, p *fastPeer, passed time.Duration) {
 	switch alive := p.Linked || now.Sub(p.Heard) < fastSilence; {
+	case p.Shield != p.shielded:
+		f.fail(now, p, "it has to be protected otherwise")
+		return
 	case p.at != p.At && !slices.Contains(p.Froms, p.at):
 		f.fail(now, p, "its address has changed")
 		return
@@ -133,6 +141,9 @@ func (f *FastPaths) open(now time.Time, p *fastPeer) {
 	}
 	p.at, p.froms = p.At, slices.Clone(p.Froms)
 	p.state, p.since, p.proofs, p.nonce = wire.FastProbing, now, 0, wire.FastNonce{}
+	if p.shielded = p.Shield; p.shielded {
+		f.eff.Raise = append(f.eff.Raise, FastShield{p.Name, p.at, p.froms})
+	}
 	f.eff.Changed = true
 	f.beatAt = now
 }
@@ -167,6 +178,10 @@ func (f *FastPaths) leave(now time.Time, p *fastPeer, why string) {
 		f.eff.Moves = append(f.eff.Moves, FastMove{Name: p.Name, At: p.at, Froms: p.froms, Why: why})
 	}
 	p.state, p.since, p.proofs = wire.FastOff, now, 0
+	if p.shielded {
+		f.eff.Lower = append(f.eff.Lower, FastShield{p.Name, p.at, p.froms})
+		p.shielded = false
+	}
 	f.eff.Changed = true
 	f.report(now, p) // the other end should not have to find out
 }

@@ -65,20 +65,22 @@ type fastSent struct {
 // fastPeer is one peer. While it is probing or on, at and froms stay as they were when that began.
 type fastPeer struct {
 	FastPeer
-	at     netip.Addr
-	froms  []netip.Addr
-	state  wire.FastState
-	since  time.Time // when the state began
-	acked  time.Time // when the latest beat of ours that is known to arrive was sent
-	proofs int       // in this state
-	missed time.Duration
-	alive  bool
-	nonce  wire.FastNonce // of its latest beat
-	heard  time.Time      // that
-	fails  int
-	retry  time.Time // not probed before
-	failed string    // why it was left or not reached last; ""
-	gone   time.Time // the driver no longer knows it; zero while it does
+	at    netip.Addr
+	froms []netip.Addr
+
+	shielded bool // as long as it is probing or on
+	state    wire.FastState
+	since    time.Time // when the state began
+	acked    time.Time // when the latest beat of ours that is known to arrive was sent
+	proofs   int       // in this state
+	missed   time.Duration
+	alive    bool
+	nonce    wire.FastNonce // of its latest beat
+	heard    time.Time      // that
+	fails    int
+	retry    time.Time // not probed before
+	failed   string    // why it was left or not reached last; ""
+	gone     time.Time // the driver no longer knows it; zero while it does
 }
 
 // FastInput is what happens to FastPaths.
@@ -87,11 +89,16 @@ type FastInput interface{ fastInput() }
 type (
 	// FastAdopt is the first input: what was saved, and whom the kernel floods to.
 	FastAdopt struct {
-		Saved   []byte
-		Flooded []netip.Addr
+		Saved    []byte
+		Flooded  []netip.Addr
+		Barred   []netip.Addr // of these, those to which clear text must not go any more
+		Shielded []netip.Addr // of these, those for which a shield is up
+		Sealed   bool         // as in FastTick
 	}
 	// FastTick lets time pass; give it every 250 ms.
-	FastTick struct{}
+	FastTick struct {
+		Sealed bool // clear text may go to trusted peers only
+	}
 	// FastPeer tells what is known of a peer. Give it before each FastTick.
 	FastPeer struct {
 		Name    Name
@@ -100,6 +107,8 @@ type (
 		Froms   []netip.Addr // those that its datagrams may come from
 		Why     string       // it may not be used; "" it may
 		Pending bool         // neither is known yet
+		Trusted bool         // clear text may go to it although there is a password
+		Shield  bool         // it may be used behind a shield only, see FastShield
 		Linked  bool         // there is a control connection
 		Heard   time.Time    // the last message of its session
 	}
@@ -124,12 +133,22 @@ func (FastReported) fastInput() {}
 // FastEffects are what the driver does after a step, in the order of the fields.
 type FastEffects struct {
 	Save    []byte // what a FastAdopt will be given; nil: as before
-	Changed bool   // Allow and Beats are new
+	Raise   []FastShield
+	Changed bool // Allow and Beats are new
 	Allow   []netip.Addr
 	Beats   []netip.Addr // to all of these go beats
 	Moves   []FastMove
+	Lower   []FastShield
 	Beat    *wire.FastNonce // to be sent now; nil: none
 	Reports []FastSend
+}
+
+// FastShield is what protects the kernel path to a peer, where clear text must not go: it is up before anything is sent
+// there or let in, and down when nothing is any more.
+type FastShield struct {
+	Name  Name
+	At    netip.Addr
+	Froms []netip.Addr
 }
 
 // FastMove puts a peer on the kernel path, or takes it off.
@@ -159,7 +178,7 @@ func (f *FastPaths) Step(now time.Time, in FastInput) FastEffects {
 	case FastAdopt:
 		f.adopt(now, in)
 	case FastTick:
-		f.tick(now)
+		f.tick(now, in.Sealed)
 	case FastPeer:
 		f.know(in)
 	case FastGone:
@@ -253,12 +272,13 @@ func (f *FastPaths) adopt(now time.Time, in FastAdopt) {
 	left := slices.Clone(in.Flooded)
 	for _, s := range saved {
 		i := slices.Index(left, s.At)
-		if i < 0 || f.peers[s.Name] != nil {
+		if i < 0 || f.peers[s.Name] != nil || slices.Contains(in.Barred, s.At) {
 			continue
 		}
 		left = slices.Delete(left, i, i+1)
 		f.peers[s.Name] = &fastPeer{
-			FastPeer: FastPeer{Name: s.Name}, at: s.At, froms: s.Froms, state: wire.FastOn, since: now, gone: now,
+			FastPeer: FastPeer{Name: s.Name, Trusted: in.Sealed}, at: s.At, froms: s.Froms, state: wire.FastOn, since: now, gone: now,
+			shielded: slices.Contains(in.Shielded, s.At),
 		}
 	}
 	for _, a := range left {

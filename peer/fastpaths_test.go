@@ -19,6 +19,9 @@ type fastEnd struct {
 	name    Name
 	addr    netip.Addr
 	up      bool // the daemon runs
+	sealed  bool // there is a password
+	shield  bool // and a shield
+	raised  map[netip.Addr]bool
 	life    uint64
 	why     string
 	saved   []byte
@@ -42,7 +45,7 @@ type fastWorld struct {
 func newFastWorld(t rapid.TB) *fastWorld {
 	w := &fastWorld{t: t, now: epoch, vxlan: [2]bool{true, true}, session: true}
 	for i := range w.ends {
-		w.ends[i] = &fastEnd{name: Name{byte(2 * (i + 1))}, addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)})}
+		w.ends[i] = &fastEnd{name: Name{byte(2 * (i + 1))}, addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)}), raised: map[netip.Addr]bool{}}
 		w.start(i)
 	}
 	return w
@@ -66,6 +69,12 @@ func (w *fastWorld) step(i int, in FastInput) {
 	if eff.Save != nil {
 		e.saved = eff.Save
 	}
+	for _, s := range eff.Raise {
+		if e.raised[s.At] {
+			w.t.Fatalf("raised twice: %+v", s)
+		}
+		e.raised[s.At] = true
+	}
 	if eff.Changed {
 		e.allow, e.beats = eff.Allow, eff.Beats
 	}
@@ -82,6 +91,15 @@ func (w *fastWorld) step(i int, in FastInput) {
 			e.flooded = slices.DeleteFunc(e.flooded, func(a netip.Addr) bool { return a == m.At })
 		}
 		e.moves = append(e.moves, m)
+	}
+	for _, s := range eff.Lower {
+		if !e.raised[s.At] || slices.Contains(e.allow, s.At) || slices.Contains(e.beats, s.At) || slices.Contains(e.flooded, s.At) {
+			w.t.Fatalf("lowered while in use, or not raised: %+v", s)
+		}
+		delete(e.raised, s.At)
+	}
+	if e.shield && len(e.allow)+len(e.beats)+len(e.flooded) > 0 && !e.raised[o.addr] {
+		w.t.Fatalf("in use without its shield: %v %v %v", e.allow, e.beats, e.flooded)
 	}
 	if eff.Beat != nil && w.vxlan[i] && slices.Contains(e.beats, o.addr) && slices.Contains(o.allow, e.addr) && o.up {
 		w.step(1-i, FastHeard{Beat: wire.FastBeat{Name: e.name, Nonce: *eff.Beat}})
@@ -109,11 +127,11 @@ func (w *fastWorld) run(d time.Duration) {
 			}
 			if !w.gone[i] {
 				w.step(i, FastPeer{
-					Name: o.name, Life: o.life, At: o.addr, Froms: []netip.Addr{o.addr}, Why: e.why,
+					Name: o.name, Life: o.life, At: o.addr, Froms: []netip.Addr{o.addr}, Why: e.why, Shield: e.shield,
 					Pending: !o.up, Linked: o.up, Heard: e.heard,
 				})
 			}
-			w.step(i, FastTick{})
+			w.step(i, FastTick{Sealed: e.sealed})
 		}
 	}
 }
@@ -212,6 +230,45 @@ func TestFastPathsStrangers(t *testing.T) {
 	w.run(2 * time.Minute)
 	if len(w.ends[0].flooded) != 0 || len(w.ends[0].allow) != 0 {
 		t.Errorf("kept for ever: %v", w.ends[0].flooded)
+	}
+}
+
+// With a password nobody stays on the path while away, but who is trusted; and one that may be used behind a shield only
+// has it as long as anything is sent there or let in.
+func TestFastPathsSealed(t *testing.T) {
+	w := newFastWorld(t)
+	w.run(4 * time.Second)
+	w.want(true, "at first")
+	w.ends[1].up = false
+	w.run(time.Second)
+	w.ends[0].sealed = true
+	w.run(time.Second)
+	if len(w.ends[0].flooded) != 0 || len(w.ends[0].allow) != 0 {
+		t.Errorf("floods in clear to %v, lets in %v", w.ends[0].flooded, w.ends[0].allow)
+	}
+
+	w = newFastWorld(t)
+	for _, e := range w.ends {
+		e.sealed, e.shield = true, true
+	}
+	w.run(4 * time.Second)
+	w.want(true, "behind a shield")
+	w.vxlan[0] = false
+	w.run(3 * time.Second)
+	w.want(false, "blocked")
+	w.run(20 * time.Second)
+	if len(w.ends[0].allow) == 0 && len(w.ends[0].raised) != 0 {
+		t.Error("a shield is left")
+	}
+
+	// A daemon that comes back with a password takes up nothing that it must not.
+	w = newFastWorld(t)
+	w.run(4 * time.Second)
+	e := w.ends[0]
+	e.f = NewFastPaths(e.name, rand.NewChaCha8([32]byte{9}))
+	w.step(0, FastAdopt{Saved: e.saved, Flooded: slices.Clone(e.flooded), Barred: slices.Clone(e.flooded), Sealed: true})
+	if len(e.flooded) != 0 || len(e.allow) != 0 {
+		t.Errorf("floods in clear to %v, lets in %v", e.flooded, e.allow)
 	}
 }
 

@@ -14,7 +14,6 @@ import (
 
 	"weave/internal/store"
 	"weave/peer"
-	"weave/peer/session"
 	"weave/peer/wire"
 	"weave/runtime/netlink"
 	"weave/stack"
@@ -91,11 +90,11 @@ func (n *node) openFast() error {
 	n.dp.tunnel = kernel
 	f.shields = openShields(n.bridge, n.bridge.ShieldSupport(), uint16(n.cfg.Port+1), n.cfg.Host, f.log)
 	f.shields.trusted = n.cfg.TrustedSubnets
-	return f.adopt(n.sessions, time.Now())
+	return f.adopt(time.Now(), n.sessions.sealed())
 }
 
 // adopt takes up what an earlier daemon left.
-func (f *fastdp) adopt(l *sessionLoop, now time.Time) error {
+func (f *fastdp) adopt(now time.Time, sealed bool) error {
 	saved, _, err := f.store.Get(keyFast)
 	if err != nil {
 		return err
@@ -107,18 +106,26 @@ func (f *fastdp) adopt(l *sessionLoop, now time.Time) error {
 	if err := f.kernel.Broadcast(true); err != nil {
 		return err
 	}
+	in := peer.FastAdopt{Saved: saved, Flooded: flooded, Sealed: sealed}
+	for _, a := range flooded {
+		switch {
+		case f.shields.has(a):
+			in.Shielded = append(in.Shielded, a)
+		case !f.clearAt(a, sealed):
+			in.Barred = append(in.Barred, a)
+		}
+	}
 	f.core, f.learnt = peer.NewFastPaths(f.self, rand.Reader), map[stack.MAC]time.Time{}
 	f.beats = flooded // whoever is flooded to has had beats as well
-	flooded = slices.DeleteFunc(slices.Clone(flooded), func(a netip.Addr) bool {
-		if f.shields.has(a) || l.clearAt(a) {
-			return false
-		}
-		f.complain(f.kernel.SetFlood(a, false)) // there was no password then
-		f.complain(f.kernel.Forget(a))
-		return true
-	})
-	f.perform(l, f.core.Step(now, peer.FastAdopt{Saved: saved, Flooded: flooded}))
+	eff := f.core.Step(now, in)
+	f.perform(nil, eff)
+	f.shields.keep(eff.Beats, now)
 	return nil
+}
+
+// clearAt tells whether clear text may go to an address.
+func (f *fastdp) clearAt(a netip.Addr, sealed bool) bool {
+	return !sealed || slices.ContainsFunc(f.shields.trusted, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // run passes on the beats that come.
@@ -166,12 +173,19 @@ func (f *fastdp) perform(l *sessionLoop, eff peer.FastEffects) {
 			f.log.Warn("cannot save who is on the kernel path", "err", err)
 		}
 	}
+	now := time.Now()
+	for _, s := range eff.Raise {
+		f.shields.raise(s.At, l.named(s.Name))
+	}
+	f.shields.apply(now)
 	if eff.Changed {
-		f.shield(l, &eff, time.Now())
 		f.admit(eff)
 	}
 	for _, m := range eff.Moves {
 		f.move(l, m)
+	}
+	for _, s := range eff.Lower {
+		f.shields.lower(s.At, now)
 	}
 	if eff.Beat != nil {
 		payload := wire.AppendFastBeat(nil, wire.FastBeat{Name: f.self, Nonce: *eff.Beat})
@@ -184,31 +198,10 @@ func (f *fastdp) perform(l *sessionLoop, eff peer.FastEffects) {
 	}
 }
 
-// shield sees to it that those who must be encrypted are, before they are let in and sent to.
-func (f *fastdp) shield(l *sessionLoop, eff *peer.FastEffects, now time.Time) {
-	want := map[netip.Addr]session.PublicKey{}
-	for _, a := range eff.Beats {
-		if f.shields.has(a) {
-			want[a] = f.shields.on[a].peer // somebody's who has gone, or will come
-		}
-	}
-	for _, p := range l.book.peers {
-		at := f.core.At(p.name)
-		if !at.IsValid() {
-			continue
-		}
-		if f.shields.has(at) || l.sealed(p) {
-			want[at] = p.key
-		}
-	}
-	f.shields.cover(want, now)
-	f.shields.apply(now)
-	eff.Allow, eff.Beats = f.shields.without(eff.Allow), f.shields.without(eff.Beats)
-}
-
 // admit lets in those that are tried or on, and sends them beats. Nobody is let in where the rules cannot be changed,
 // so that then nobody comes to be on.
 func (f *fastdp) admit(eff peer.FastEffects) {
+	eff.Allow, eff.Beats = f.shields.without(eff.Allow), f.shields.without(eff.Beats)
 	if err := f.kernel.Allow(eff.Allow); err != nil {
 		f.log.Warn("cannot change who may use the kernel path", "err", err)
 	}

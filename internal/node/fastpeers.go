@@ -21,7 +21,7 @@ func (l *sessionLoop) fastTick(ctx context.Context, now time.Time) {
 	for _, p := range l.book.peers {
 		f.perform(l, f.core.Step(now, l.fastPeer(p)))
 	}
-	f.perform(l, f.core.Step(now, peer.FastTick{}))
+	f.perform(l, f.core.Step(now, peer.FastTick{Sealed: l.sealed()}))
 	l.fastShield(now)
 	l.fastNews(ctx)
 }
@@ -39,7 +39,7 @@ func (l *sessionLoop) fastNews(ctx context.Context) {
 // fastPeer describes a peer to the core: whether the kernel path may be used to it, and where it is.
 func (l *sessionLoop) fastPeer(p *peerState) peer.FastPeer {
 	in := peer.FastPeer{
-		Name: p.name, Life: p.wish.uid, Linked: p.gone.IsZero() && p.wish.conn != 0,
+		Name: p.name, Life: p.wish.uid, Trusted: p.wish.clear, Shield: l.sealed() && !p.wish.clear, Linked: p.gone.IsZero() && p.wish.conn != 0,
 		Heard: l.dp.started.Add(time.Duration(p.heard.Load()) * time.Millisecond),
 	}
 	switch {
@@ -51,8 +51,6 @@ func (l *sessionLoop) fastPeer(p *peerState) peer.FastPeer {
 		in.Why = fmt.Sprintf("its containers take packets of %d bytes only", p.wish.mtu)
 	case p.wish.distant:
 		in.Why = "no neighbour, in a network of this size"
-	case l.fast.core.At(p.name).IsValid() && l.fast.shields.has(l.fast.core.At(p.name)) != l.sealed(p):
-		in.Why = "it changes between clear and encrypted"
 	default:
 		l.fastPlace(p, &in)
 	}
@@ -60,8 +58,8 @@ func (l *sessionLoop) fastPeer(p *peerState) peer.FastPeer {
 }
 
 // fastPlace finds where the kernel path to a peer leads. Of its addresses that answer the sessions' heartbeats both ends
-// take IPv4 first, so that mostly they take the same family. What it sends may come from any of them; where it must be
-// encrypted, from the one alone.
+// take IPv4 first, so that mostly they take the same family. What it sends may come from any of them; behind a shield from
+// the one alone.
 func (l *sessionLoop) fastPlace(p *peerState, in *peer.FastPeer) {
 	best, up, refused := p.paths.Best(), false, ""
 	var ports []uint16
@@ -76,7 +74,7 @@ func (l *sessionLoop) fastPlace(p *peerState, in *peer.FastPeer) {
 			continue
 		}
 		a := w.Addr.Addr().Unmap()
-		if why := l.fastRefuses(p, a); why != "" {
+		if why := l.fastRefuses(p, in, a); why != "" {
 			refused = why
 		} else if l.fast.kernel.Reaches(a) && !slices.Contains(in.Froms, a) {
 			in.Froms = append(in.Froms, a)
@@ -95,29 +93,21 @@ func (l *sessionLoop) fastPlace(p *peerState, in *peer.FastPeer) {
 		in.Why = "no VXLAN over this family of addresses here"
 	default:
 		in.At = l.fastAddress(p, in.Froms, best.Addr.Addr().Unmap())
-		if l.sealed(p) {
+		if in.Shield {
 			in.Froms = []netip.Addr{in.At}
 		}
 	}
 }
 
-// sealed tells whether nothing may go to a peer in clear.
-func (l *sessionLoop) sealed(p *peerState) bool { return len(*l.secrets.Load()) > 0 && !p.wish.clear }
-
 // fastRefuses says why VXLAN may not go to an address of a peer; nothing if it may.
-func (l *sessionLoop) fastRefuses(p *peerState, a netip.Addr) string {
+func (l *sessionLoop) fastRefuses(p *peerState, in *peer.FastPeer, a netip.Addr) string {
 	switch {
-	case l.sealed(p):
+	case in.Shield:
 		return l.fast.shields.refuses(p.wish.esp, a)
-	case !l.clearAt(a):
+	case !l.fast.clearAt(a, l.sealed()):
 		return "it is not at a trusted address"
 	}
 	return ""
-}
-
-// clearAt tells whether clear text may go to an address.
-func (l *sessionLoop) clearAt(a netip.Addr) bool {
-	return len(*l.secrets.Load()) == 0 || slices.ContainsFunc(l.fast.shields.trusted, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // fastKeys hands the keys of new sessions to the kernel, before anybody is told that they are there, and takes the old ones
@@ -143,6 +133,9 @@ func (l *sessionLoop) fastShield(now time.Time) {
 	}
 	l.fast.shields.apply(now)
 }
+
+// sealed tells that clear text may go to trusted peers only.
+func (l *sessionLoop) sealed() bool { return len(*l.secrets.Load()) > 0 }
 
 // fastAddress chooses: the one in use, else the best of the better family.
 func (l *sessionLoop) fastAddress(p *peerState, froms []netip.Addr, best netip.Addr) netip.Addr {

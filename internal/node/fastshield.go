@@ -167,19 +167,30 @@ func (s *shields) claim(a netip.Addr, key session.PublicKey) {
 	}
 }
 
-// cover has shields for exactly these addresses of peers; those that had one and have none now linger.
-func (s *shields) cover(want map[netip.Addr]session.PublicKey, now time.Time) {
-	for a, key := range want {
-		on := s.on[a]
-		if on == nil || !on.left.IsZero() {
-			on = &shielded{}
-			s.on[a] = on
-		}
-		on.peer, on.local = key, s.sourceTo(a)
+// raise has a shield around an address of a peer; nil: it is not known any more, and its keys are gone.
+func (s *shields) raise(a netip.Addr, p *peerState) {
+	on := &shielded{local: s.sourceTo(a)}
+	if old := s.on[a]; old != nil {
+		on.failed, on.why = old.failed, old.why
 	}
-	for a, on := range s.on {
-		if _, wanted := want[a]; !wanted && on.left.IsZero() {
-			on.left = now
+	s.on[a] = on
+	if p != nil {
+		on.peer = p.key
+	}
+}
+
+// lower takes the shield down, after a moment.
+func (s *shields) lower(a netip.Addr, now time.Time) {
+	if on := s.on[a]; on != nil && on.left.IsZero() {
+		on.left = now
+	}
+}
+
+// keep takes down all shields but those around some addresses.
+func (s *shields) keep(list []netip.Addr, now time.Time) {
+	for a := range s.on {
+		if !slices.Contains(list, a) {
+			s.lower(a, now)
 		}
 	}
 }

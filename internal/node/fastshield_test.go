@@ -87,6 +87,10 @@ func shieldHandshake(t *testing.T) (initiator, responder *shieldSession) {
 	return ends[0], ends[1]
 }
 
+func shieldPeer(e *shieldSession) *peerState {
+	return &peerState{remote: &remote{key: e.m.PublicKey()}}
+}
+
 // A peer's shield, from before there are keys until after it has left: both ends have the same keys crossed, the responder
 // seals only once the initiator is known to have them, and what has left lingers without keys.
 func TestShieldsOfPeer(t *testing.T) {
@@ -94,8 +98,8 @@ func TestShieldsOfPeer(t *testing.T) {
 	now := time.Now()
 	ka, kb := &shieldKernel{}, &shieldKernel{}
 	sa, sb := newTestShields(t, ka, runtime.ShieldSupport{}), newTestShields(t, kb, runtime.ShieldSupport{})
-	sa.cover(map[netip.Addr]session.PublicKey{shieldThere: b.m.PublicKey()}, now)
-	sb.cover(map[netip.Addr]session.PublicKey{shieldThere: a.m.PublicKey()}, now)
+	sa.raise(shieldThere, shieldPeer(b))
+	sb.raise(shieldThere, shieldPeer(a))
 	sa.apply(now)
 	if w := ka.last(); len(w) != 1 || w[0].Out != nil || len(w[0].In) != 0 || w[0].Peer != shieldThere || w[0].Local != shieldHere {
 		t.Fatalf("before there are keys: %+v", w)
@@ -137,7 +141,7 @@ func TestShieldsOfPeer(t *testing.T) {
 	if w := ka.last(); len(w) != 1 || w[0].Out != nil || !w[0].Adopt {
 		t.Errorf("once the session has gone: %+v", w)
 	}
-	sa.cover(nil, now)
+	sa.lower(shieldThere, now)
 	sa.apply(now)
 	if w := ka.last(); len(w) != 1 || w[0].Out != nil || len(w[0].In) != 0 || w[0].Adopt || sa.has(shieldThere) {
 		t.Errorf("just after it has left: %+v", w)
@@ -154,7 +158,8 @@ func TestShieldsRefused(t *testing.T) {
 	s := newTestShields(t, k, runtime.ShieldSupport{IPv6: "it has no IPv6"})
 	other, six := netip.MustParseAddr("192.0.2.3"), netip.MustParseAddr("2001:db8::3")
 	now := time.Now()
-	s.cover(map[netip.Addr]session.PublicKey{shieldThere: {1}, other: {2}}, now)
+	s.raise(shieldThere, nil)
+	s.raise(other, nil)
 	s.apply(now)
 	if got := s.without([]netip.Addr{other, shieldThere, six}); !slices.Equal(got, []netip.Addr{other, six}) {
 		t.Errorf("used all the same: %v", got)
@@ -186,14 +191,14 @@ func TestShieldsAdopted(t *testing.T) {
 	if !s.has(shieldThere) {
 		t.Fatal("not adopted")
 	}
-	s.cover(map[netip.Addr]session.PublicKey{shieldThere: {}}, now)
+	s.keep([]netip.Addr{shieldThere}, now)
 	s.apply(now)
 	if w := k.last(); len(w) != 1 || !w[0].Adopt || w[0].Local != shieldHere {
 		t.Errorf("%+v", w)
 	}
 	a, b := shieldHandshake(t)
 	s.learn(a.pair, now)
-	s.claim(shieldThere, b.m.PublicKey()) // the path was on all the time: nobody calls cover
+	s.claim(shieldThere, b.m.PublicKey()) // the path was on all the time: nobody raises it
 	s.apply(now)
 	if w := k.last(); len(w) != 1 || !w[0].Adopt || w[0].Out == nil || len(w[0].In) != 1 {
 		t.Errorf("once it is known whose it is: %+v", w)
@@ -208,7 +213,7 @@ func TestShieldsAdopted(t *testing.T) {
 func TestShieldsCleanUp(t *testing.T) {
 	k := &shieldKernel{}
 	s := newTestShields(t, k, runtime.ShieldSupport{})
-	s.cover(nil, time.Now())
+	s.keep(nil, time.Now())
 	for range 2 {
 		s.apply(time.Now())
 		if len(k.told) != 1 || len(k.last()) != 0 {

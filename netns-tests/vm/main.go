@@ -37,7 +37,7 @@ func main() {
 	flag.StringVar(&o.run, "run", "", "run only tests that match; without it debian runs those with Debian in their names, which uml never does")
 	flag.StringVar(&o.shell, "shell", "", "run this shell command in a guest, and no test")
 	flag.StringVar(&o.memory, "mem", "1G", "memory of a guest")
-	flag.DurationVar(&o.timeout, "timeout", 10*time.Minute, "how long one guest may take")
+	flag.DurationVar(&o.timeout, "timeout", 20*time.Minute, "how long one guest may take")
 	flag.BoolVar(&o.verbose, "v", false, "show the console of the guest as it goes, and what tests say")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)

@@ -22,7 +22,20 @@ import (
 //			meta nfproto ipv4 udp dport 6784 ip saddr != @on4 counter drop
 //			meta nfproto ipv6 udp dport 6784 ip6 saddr != @on6 counter drop
 //		}
+//		chain prerouting {
+//			type filter hook prerouting priority raw; policy accept;
+//			meta nfproto ipv4 udp dport 6784 ip saddr @on4 counter notrack
+//			meta nfproto ipv6 udp dport 6784 ip6 saddr @on6 counter notrack
+//		}
+//		chain output {
+//			type filter hook output priority raw; policy accept;
+//			meta nfproto ipv4 udp dport 6784 ip daddr @on4 counter notrack
+//			meta nfproto ipv6 udp dport 6784 ip6 daddr @on6 counter notrack
+//		}
 //	}
+//
+// Where anything translates addresses, as services and published ports do, the kernel tracks connections, and each flow of
+// containers would fill a place of its table for nothing: VXLAN gives each a source port of its own.
 //
 // What it lets in is not proven to come from there: a network in which hosts can send with others' addresses needs a
 // password, and then clear text goes only to trusted subnets.
@@ -32,7 +45,16 @@ const guardSuffix = "-fastdp"
 type fastState struct {
 	port    int // 0: it is not used
 	guarded bool
+	tracked bool // the kernel takes no notrack: it tracks nothing either, or has to
 	allowed []netip.Addr
+}
+
+// chains are those of the table that the kernel takes.
+func (s *fastState) chains() []guardChain {
+	if s.tracked {
+		return guardChains[:1]
+	}
+	return guardChains
 }
 
 func (h *Host) guardTable() *nftables.Table {
@@ -75,7 +97,7 @@ type guardSeen struct {
 	allowed      []netip.Addr
 }
 
-// lookAtGuard shows the table; whole says that both rules stand.
+// lookAtGuard shows the table; whole says that all rules stand.
 func (h *Host) lookAtGuard() (guardSeen, error) {
 	var seen guardSeen
 	conn, err := h.netfilter()
@@ -88,16 +110,23 @@ func (h *Host) lookAtGuard() (guardSeen, error) {
 		return seen, fmt.Errorf("list chains: %w (nf_tables is needed)", err)
 	}
 	table := h.guardTable()
-	at := slices.IndexFunc(chains, func(c *nftables.Chain) bool { return c.Table.Name == table.Name && c.Name == "input" })
-	if at < 0 {
+	seen.whole = true
+	for _, g := range h.fast.chains() {
+		at := slices.IndexFunc(chains, func(c *nftables.Chain) bool { return c.Table.Name == table.Name && c.Name == g.name })
+		if at < 0 {
+			seen.whole = false
+			continue
+		}
+		seen.there = true
+		rules, err := conn.GetRules(table, chains[at])
+		if err != nil {
+			return seen, fmt.Errorf("list rules of %s: %w", table.Name, err)
+		}
+		seen.whole = seen.whole && sameRules(rules, h.guardRules(g, nil, nil))
+	}
+	if !seen.there {
 		return seen, nil
 	}
-	seen.there = true
-	rules, err := conn.GetRules(table, chains[at])
-	if err != nil {
-		return seen, fmt.Errorf("list rules of %s: %w", table.Name, err)
-	}
-	seen.whole = sameRules(rules, h.guardRules(nil, nil))
 	for _, name := range []string{"on4", "on6"} {
 		elements, err := conn.GetSetElements(&nftables.Set{Table: table, Name: name})
 		if err != nil {
@@ -155,22 +184,44 @@ func (h *Host) writeGuard() error {
 	if err := errors.Join(conn.AddSet(on4, members4), conn.AddSet(on6, members6)); err != nil {
 		return fmt.Errorf("change the nftables table %s: %w", table.Name, err)
 	}
-	chain := conn.AddChain(&nftables.Chain{
-		Table: table, Name: "input", Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityRaw,
-	})
-	for _, exprs := range h.guardRules(on4, on6) {
-		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: exprs})
+	for _, g := range h.fast.chains() {
+		chain := conn.AddChain(&nftables.Chain{
+			Table: table, Name: g.name, Type: nftables.ChainTypeFilter, Hooknum: g.hook, Priority: nftables.ChainPriorityRaw,
+		})
+		for _, exprs := range h.guardRules(g, on4, on6) {
+			conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: exprs})
+		}
 	}
-	if err := conn.Flush(); err != nil {
+	err = conn.Flush()
+	if err != nil && !h.fast.tracked {
+		h.fast.tracked = true
+		return h.writeGuard()
+	}
+	if err != nil {
 		return fmt.Errorf("change the nftables table %s: %w", table.Name, err)
 	}
 	return nil
 }
 
-// guardRules are the two rules; without sets, to compare with.
-func (h *Host) guardRules(on4, on6 *nftables.Set) [][]expr.Any {
+// guardChain is one of the table's chains: what is done with VXLAN whose source, or destination, is one of the peers, or none.
+type guardChain struct {
+	name     string
+	hook     *nftables.ChainHook
+	at4, at6 uint32 // of the address in the IP header
+	others   bool   // none of the peers
+	do       expr.Any
+}
+
+var guardChains = []guardChain{
+	{"input", nftables.ChainHookInput, ipSource, offsetSource6, true, &expr.Verdict{Kind: expr.VerdictDrop}},
+	{"prerouting", nftables.ChainHookPrerouting, ipSource, offsetSource6, false, &expr.Notrack{}},
+	{"output", nftables.ChainHookOutput, ipDest, offsetDest6, false, &expr.Notrack{}},
+}
+
+// guardRules are the two rules of a chain; without sets, to compare with.
+func (h *Host) guardRules(g guardChain, on4, on6 *nftables.Set) [][]expr.Any {
 	rule := func(family byte, offset, size uint32, name string, set *nftables.Set) []expr.Any {
-		lookup := &expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: name, Invert: true}
+		lookup := &expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: name, Invert: g.others}
 		if set != nil {
 			lookup.SetID = set.ID
 		}
@@ -180,11 +231,11 @@ func (h *Host) guardRules(on4, on6 *nftables.Set) [][]expr.Any {
 			&expr.Payload{DestRegister: unix.NFT_REG_1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
 			equal(binaryutil.BigEndian.PutUint16(uint16(h.fast.port))),
 			&expr.Payload{DestRegister: unix.NFT_REG_1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size},
-			lookup, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop},
+			lookup, &expr.Counter{}, g.do,
 		}
 	}
 	return [][]expr.Any{
-		rule(unix.NFPROTO_IPV4, ipSource, 4, "on4", on4),
-		rule(unix.NFPROTO_IPV6, offsetSource6, 16, "on6", on6),
+		rule(unix.NFPROTO_IPV4, g.at4, 4, "on4", on4),
+		rule(unix.NFPROTO_IPV6, g.at6, 16, "on6", on6),
 	}
 }

@@ -135,61 +135,100 @@ func (e *end) hasNothing(limit time.Duration) {
 	}))
 }
 
+// undisturbed runs a test in which the path must not be left, again if it was: on a machine that is busy with other things
+// an emulated one may not answer for three seconds, and the daemons rightly leave the path then. It ends with whether it
+// was left.
+func undisturbed(t *testing.T, test func(*testing.T) (left bool)) {
+	const attempts = 3
+	for i := range attempts {
+		left := false
+		if !t.Run(fmt.Sprint("attempt ", i+1), func(t *testing.T) { left = test(t) }) || !left {
+			return
+		}
+	}
+	t.Errorf("the kernel path was left in each of %d attempts", attempts)
+}
+
+// left tells whether a daemon has left the kernel path.
+func (d *daemons) left() bool {
+	for _, h := range d.h {
+		if strings.Contains(h.Log(), "off the kernel path") {
+			return true
+		}
+	}
+	return false
+}
+
 // The session's keys change after two minutes, and with them those of the kernel, under traffic: none is lost. Then the one
 // end does without the path, and the other has nothing left of it.
 func TestDebianFastdpRekeyed(t *testing.T) {
-	d := newDaemons(t, false)
-	d.onFast(t)
-	s := newStream(t, d.c1.NS, d.c2.NS, "10.2.1.2:7")
-	s.passes(t)
-	before := d.wire.now().spis
-	must(t, lab.Eventually(4*time.Minute, func() error {
-		fresh := 0
-		for spi := range d.wire.now().spis {
-			if _, old := before[spi]; !old {
-				fresh++
+	undisturbed(t, func(t *testing.T) bool {
+		d := newDaemons(t, false)
+		d.onFast(t)
+		s := newStream(t, d.c1.NS, d.c2.NS, "10.2.1.2:7")
+		s.passes(t)
+		before := d.wire.now().spis
+		must(t, lab.Eventually(4*time.Minute, func() error {
+			fresh := 0
+			for spi := range d.wire.now().spis {
+				if _, old := before[spi]; !old {
+					fresh++
+				}
 			}
+			if fresh < 2 && !d.left() { // one of either end
+				return fmt.Errorf("%d new SPIs", fresh)
+			}
+			return nil
+		}))
+		if d.left() {
+			d.wire.neverClear(t)
+			return true
 		}
-		if fresh < 2 { // one of either end
-			return fmt.Errorf("%d new SPIs", fresh)
-		}
-		return nil
-	}))
-	s.passes(t)
-	s.lostNone(t, "a change of the session's keys")
-	d.onFast(t)
-	weave(t, d.h[1], "stop")
-	weave(t, d.h[1], "launch", "--host", d.b.local.String(), "--password", "word", "--no-fastdp", d.a.local.String())
-	connections(t, d.h[0], patience, "established encrypted   sleeve", "no fastdp: not offered by the other end")
-	d.a.hasNothing(soon)
-	d.b.hasNothing(soon)
-	must(t, lab.Eventually(soon, func() error {
-		_, err := d.c1.Ping("10.2.1.2", 1300, time.Second)
-		return err
-	}))
-	d.wire.neverClear(t)
+		s.passes(t)
+		s.lostNone(t, "a change of the session's keys")
+		d.onFast(t)
+		weave(t, d.h[1], "stop")
+		weave(t, d.h[1], "launch", "--host", d.b.local.String(), "--password", "word", "--no-fastdp", d.a.local.String())
+		connections(t, d.h[0], patience, "established encrypted   sleeve", "no fastdp: not offered by the other end")
+		d.a.hasNothing(soon)
+		d.b.hasNothing(soon)
+		must(t, lab.Eventually(soon, func() error {
+			_, err := d.c1.Ping("10.2.1.2", 1300, time.Second)
+			return err
+		}))
+		d.wire.neverClear(t)
+		return false
+	})
 }
 
 // A daemon that is killed leaves an encrypted path that works, and the one that comes after takes it over: no packet is lost.
 func TestDebianFastdpOutlivesDaemon(t *testing.T) {
-	d := newDaemons(t, false, "--no-restart")
-	d.onFast(t)
-	s := newStream(t, d.c1.NS, d.c2.NS, "10.2.1.2:7")
-	s.passes(t)
-	for i, h := range d.h {
-		before := d.wire.now().spis
-		must(t, h.KillAll())
-		s.passes(t)
-		weave(t, h, "launch", "--no-restart", "--host", []*end{d.a, d.b}[i].local.String(), "--password", "word", []*end{d.b, d.a}[i].local.String())
-		must(t, lab.Eventually(patience, func() error { // it has keys of its own
-			if n := len(d.wire.now().spis) - len(before); n < 2 {
-				return fmt.Errorf("%d new SPIs", n)
-			}
-			return nil
-		}))
+	undisturbed(t, func(t *testing.T) bool {
+		d := newDaemons(t, false, "--no-restart")
 		d.onFast(t)
+		s := newStream(t, d.c1.NS, d.c2.NS, "10.2.1.2:7")
 		s.passes(t)
-	}
-	s.lostNone(t, "the death of either daemon")
-	d.wire.neverClear(t)
+		ends := []*end{d.a, d.b}
+		for i, h := range d.h {
+			before := d.wire.now().spis
+			must(t, h.KillAll())
+			s.passes(t)
+			weave(t, h, "launch", "--no-restart", "--host", ends[i].local.String(), "--password", "word", ends[1-i].local.String())
+			must(t, lab.Eventually(patience, func() error { // it has keys of its own
+				if n := len(d.wire.now().spis) - len(before); n < 2 && !d.left() {
+					return fmt.Errorf("%d new SPIs", n)
+				}
+				return nil
+			}))
+			d.onFast(t)
+			if d.left() {
+				d.wire.neverClear(t)
+				return true
+			}
+			s.passes(t)
+		}
+		s.lostNone(t, "the death of either daemon")
+		d.wire.neverClear(t)
+		return false
+	})
 }
