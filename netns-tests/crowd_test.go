@@ -43,6 +43,10 @@ func TestFiftyDaemons(t *testing.T) {
 			pings(t, cs[0], fmt.Sprintf("10.2.1.%d", 5*i+1), settle)
 		}
 	}
+	// The kernel carries what neighbours send each other, but for what is for everybody.
+	for _, h := range []*lab.Host{l.Hosts[0], l.Hosts[crowd-1]} {
+		shows(t, h, 2*settle, "established", " fastdp ")
+	}
 	for n := range 5 {
 		text := fmt.Sprintf("to all, %d", n)
 		must(t, cs[0].Send("ethwe", "10.2.1.255:9", text))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -115,6 +116,18 @@ func TestMTUTold(t *testing.T) {
 		if _, err := p.c1.Ping(addr, 1280-headers, time.Second); err != nil {
 			t.Errorf("to %s: %v", addr, err)
 		}
+	}
+	raw := func(df string) (string, error) { // a datagram of 1376 bytes, whatever its kernel has heard
+		r := p.c1.Run(t.Context(), nil, "", "ping", "-c", "1", "-W", "1", "-M", df, "-s", "1348", "10.2.1.2")
+		return r.Stdout, r.Err
+	}
+	if _, err := raw("dont"); err == nil {
+		eventually(t, settle, func() error {
+			if out, _ := raw("dont"); !strings.Contains(out, " 0% packet loss") {
+				return fmt.Errorf("a packet that may be cut does not pass:\n%s", out)
+			}
+			return nil
+		})
 	}
 	s, err := p.c2.EchoTCP("10.2.1.2:7")
 	must(t, err)

@@ -18,7 +18,9 @@ const (
 	icmpv6TooBig      = 2
 	icmpv6Errors      = 128 // types below
 	dontFragment      = 0x4000
+	moreFragments     = 0x2000
 	fragmentOffset    = 0x1fff
+	fragmentUnit      = 8
 	ttlOfErrors       = 64
 	smallestIPv6MTU   = 1280
 	icmpEcho          = 8
@@ -135,6 +137,37 @@ func tooBig6(f Frame, mtu int) ([]byte, bool) {
 	}
 	binary.BigEndian.PutUint16(icmp[2:], checksum(sum, icmp))
 	return out, true
+}
+
+// Cut cuts an IPv4 packet that may be cut into frames whose packets have at most mtu bytes (RFC 791, section 3.2); nil if it
+// may not, or has options. Its checksums must be complete.
+func Cut(f Frame, mtu int) [][]byte {
+	at, p := f.PayloadOffset(), f.Payload()
+	if f.EtherType() != EtherTypeIPv4 || len(p) < ipv4Len || p[0] != 0x45 || mtu < ipv4Len+fragmentUnit {
+		return nil
+	}
+	flags, total := binary.BigEndian.Uint16(p[6:]), int(binary.BigEndian.Uint16(p[2:]))
+	if flags&dontFragment != 0 || total > len(p) || total < ipv4Len {
+		return nil
+	}
+	var out [][]byte
+	body, piece := p[ipv4Len:total], (mtu-ipv4Len)/fragmentUnit*fragmentUnit
+	for from := 0; from < len(body); from += piece {
+		part := body[from:min(from+piece, len(body))]
+		frame := make([]byte, 0, at+ipv4Len+len(part))
+		frame = append(append(append(frame, f[:at]...), p[:ipv4Len]...), part...)
+		ip := frame[at : at+ipv4Len]
+		place := flags&^uint16(moreFragments) + uint16(from/fragmentUnit)
+		if from+len(part) < len(body) || flags&moreFragments != 0 {
+			place |= moreFragments
+		}
+		binary.BigEndian.PutUint16(ip[2:], uint16(ipv4Len+len(part)))
+		binary.BigEndian.PutUint16(ip[6:], place)
+		binary.BigEndian.PutUint16(ip[10:], 0)
+		binary.BigEndian.PutUint16(ip[10:], checksum(0, ip))
+		out = append(out, frame)
+	}
+	return out
 }
 
 func isUnspecified(a []byte) bool {

@@ -104,6 +104,52 @@ func TestTooBigNot(t *testing.T) {
 	}
 }
 
+// The pieces of a packet, and the pieces of its pieces, are the packet.
+func TestCut(t *testing.T) {
+	whole := packetFrame("10.2.1.1", "10.2.1.2", 17, nil, 1400, false)
+	for i := range whole[HeaderLen+ipv4Len:] {
+		whole[HeaderLen+ipv4Len+i] = byte(i * 7)
+	}
+	for what, f := range map[string]Frame{"plain": whole, "tagged": tagged(whole, EtherTypeVLAN, 7)} {
+		var all []Frame
+		for _, p := range Cut(f, 700) {
+			for _, q := range Cut(p, 333) {
+				all = append(all, q)
+			}
+		}
+		body := make([]byte, 1400-ipv4Len)
+		filled, last := 0, 0
+		for _, q := range all {
+			p := q.Payload()
+			flags := binary.BigEndian.Uint16(p[6:])
+			if len(p) > 333 || int(binary.BigEndian.Uint16(p[2:])) != len(p) || checksum(0, p[:ipv4Len]) != 0 || q.VLAN() != f.VLAN() || q.Dst() != f.Dst() {
+				t.Fatalf("%s: piece %x", what, p[:ipv4Len])
+			}
+			at := int(flags&fragmentOffset) * fragmentUnit
+			filled += copy(body[at:], p[ipv4Len:])
+			if flags&moreFragments == 0 {
+				last++
+				if at+len(p)-ipv4Len != len(body) {
+					t.Errorf("%s: the last piece ends at %d", what, at+len(p)-ipv4Len)
+				}
+			}
+		}
+		if filled != len(body) || last != 1 || string(body) != string(f.Payload()[ipv4Len:]) {
+			t.Errorf("%s: %d of %d bytes in %d pieces, %d of them the last", what, filled, len(body), len(all), last)
+		}
+	}
+	for what, f := range map[string]Frame{
+		"must not be cut": packetFrame("10.2.1.1", "10.2.1.2", 17, nil, 1400, true),
+		"IPv6":            packetFrame("fd00::1", "fd00::2", 17, nil, 1400, false),
+		"cut short":       whole[:30],
+		"lies":            whole[:1000],
+	} {
+		if got := Cut(f, 700); got != nil {
+			t.Errorf("%s: %d pieces", what, len(got))
+		}
+	}
+}
+
 func TestPacketLen(t *testing.T) {
 	tcp := make([]byte, 32)
 	tcp[12] = 8 << 4
@@ -131,6 +177,11 @@ func FuzzTooBig(f *testing.F) {
 	f.Add([]byte(packetFrame("10.2.1.1", "10.2.1.2", 17, nil, 100, true)), 50)
 	f.Add([]byte(packetFrame("fd00::1", "fd00::2", 58, []byte{128}, 100, true)), 50)
 	f.Fuzz(func(t *testing.T, in []byte, mtu int) {
+		for _, p := range Cut(in, mtu&0xfff) {
+			if n := PacketLen(p, 0); n > mtu&0xfff {
+				t.Fatalf("a piece of %d bytes for an mtu of %d", n, mtu&0xfff)
+			}
+		}
 		r, ok := TooBig(in, mtu&0xffff)
 		if !ok {
 			return

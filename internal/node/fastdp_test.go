@@ -65,7 +65,7 @@ func TestKernelPeers(t *testing.T) {
 	}
 }
 
-// Whoever sends more than the receiver takes is told.
+// Whoever sends more than the receiver takes is told, or it is cut.
 func TestReceiverTakesLess(t *testing.T) {
 	a, _, inA, inB := newPair(t, true)
 	a.dp.table.Load().remote(firstRemotePort).takes.Store(600)
@@ -79,6 +79,15 @@ func TestReceiverTakesLess(t *testing.T) {
 	got := stack.Frame(read(t, inA)[wire.VnetLen:])
 	if p := got.Payload(); got.Dst() != stack.Frame(f).Src() || len(p) < 28 || p[9] != 1 || p[20] != 3 || p[21] != 4 || p[26] != 600>>8 || p[27] != 600&0xff {
 		t.Errorf("the sender got %x", []byte(got))
+	}
+	ip[6] = 0 // may be cut
+	ip[2], ip[3] = 700>>8, 700&0xff
+	copy(f[14:], ip)
+	must(t, inA.WriteFrame(f))
+	for _, want := range []int{596, 124} { // 20 and 8 times 72, 20 and the rest
+		if p := stack.Frame(read(t, inB)[wire.VnetLen:]).Payload(); len(p) != want {
+			t.Errorf("a piece of %d bytes, not %d", len(p), want)
+		}
 	}
 	small := append([]byte{}, f[:600]...)
 	must(t, inA.WriteFrame(small))

@@ -67,7 +67,7 @@ func (u *uplink) forward(n int, from stack.Port) {
 	switch v.Action {
 	case stack.Drop:
 	case stack.Unicast:
-		if to := t.remote(v.Out); to != nil && u.tooBig(int(to.takes.Load()), frame, from) {
+		if to := t.remote(v.Out); to != nil && u.oversized(to, frame, from) {
 			return
 		}
 		if to := t.remote(v.Out); to != nil && exit(to.exit.Load()) != exitSession {
@@ -120,9 +120,10 @@ func (u *uplink) replicate(t *table, ports *stack.PortSet, buf []byte) {
 	}
 }
 
-// tooBig tells the sender of a packet that it is larger than its receiver's interface takes, if it is, where it would
-// vanish without a word. mtu is that of the receiver, 0 if it is not known.
-func (u *uplink) tooBig(mtu int, frame []byte, from stack.Port) bool {
+// oversized deals with a packet that is larger than its receiver's interface takes, where it would vanish without a word: its
+// sender is told, or the packet is cut, if it may be.
+func (u *uplink) oversized(to *remote, frame []byte, from stack.Port) bool {
+	mtu := int(to.takes.Load())
 	if mtu == 0 || len(frame) <= mtu+stack.HeaderLen {
 		return false
 	}
@@ -130,14 +131,24 @@ func (u *uplink) tooBig(mtu int, frame []byte, from stack.Port) bool {
 	if stack.PacketLen(frame, wire.SegmentLen(packet)) <= mtu {
 		return false
 	}
-	reply, ok := stack.TooBig(frame, mtu)
-	to := u.dp.locals.Load().of(from)
-	if !ok || to == nil {
+	if reply, ok := stack.TooBig(frame, mtu); ok {
+		if local := u.dp.locals.Load().of(from); local != nil {
+			u.dp.write(local, reply, [][]byte{make([]byte, wire.VnetLen), reply})
+		}
+		u.dp.counters.add(dropTooBig, 1)
+		return true
+	}
+	if wire.IsSuper(packet) || !wire.Complete(packet) {
 		return false
 	}
-	u.dp.counters.add(dropTooBig, 1)
-	u.dp.write(to, reply, [][]byte{make([]byte, wire.VnetLen), reply})
-	return true
+	pieces := stack.Cut(frame, mtu)
+	for _, piece := range pieces {
+		buf := u.copy[:wire.Headroom+wire.VnetLen+len(piece)]
+		clear(buf[wire.Headroom : wire.Headroom+wire.VnetLen])
+		copy(buf[wire.Headroom+wire.VnetLen:], piece)
+		u.send(to, buf)
+	}
+	return len(pieces) > 0
 }
 
 // put gives one packet to the kernel's VXLAN, which finds out itself behind whom its destination is, or floods.

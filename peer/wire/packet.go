@@ -69,6 +69,28 @@ func (v *vnet) put(b []byte) {
 // IsSuper tells whether a packet holds a super-frame, which only a Cutter can send.
 func IsSuper(packet []byte) bool { return len(packet) >= VnetLen && packet[1] != gsoNone }
 
+// Complete fills in a checksum that the packet's sender left to be completed, as whoever cuts it up has to. It reports whether
+// there was room for one where the header says.
+func Complete(packet []byte) bool {
+	if len(packet) < VnetLen {
+		return false
+	}
+	var v vnet
+	v.get(packet)
+	if v.flags&vnetNeedsCsum == 0 {
+		return true
+	}
+	frame := packet[VnetLen:]
+	start, at := int(v.csumStart), int(v.csumStart)+int(v.csumOffset)
+	if at+2 > len(frame) {
+		return false
+	}
+	binary.BigEndian.PutUint16(frame[at:], complete(sum(frame[start:], 0)))
+	v.flags, v.csumStart, v.csumOffset = 0, 0, 0
+	v.put(packet)
+	return true
+}
+
 // SegmentLen is how many bytes of payload the segments of a super-frame have; 0 of other packets.
 func SegmentLen(packet []byte) int {
 	if !IsSuper(packet) {
