@@ -150,13 +150,18 @@ func undisturbed(t *testing.T, test func(*testing.T) (left bool)) {
 }
 
 // left tells whether a daemon has left the kernel path.
-func (d *daemons) left() bool {
+func (d *daemons) left() bool { return len(d.why()) > 0 }
+
+// why is what the daemons say of that.
+func (d *daemons) why() (lines []string) {
 	for _, h := range d.h {
-		if strings.Contains(h.Log(), "off the kernel path") {
-			return true
+		for line := range strings.Lines(h.Log()) {
+			if strings.Contains(line, "off the kernel path") {
+				lines = append(lines, line)
+			}
 		}
 	}
-	return false
+	return lines
 }
 
 // The session's keys change after two minutes, and with them those of the kernel, under traffic: none is lost. Then the one
@@ -181,6 +186,7 @@ func TestDebianFastdpRekeyed(t *testing.T) {
 			return nil
 		}))
 		if d.left() {
+			t.Log(d.why())
 			d.wire.neverClear(t)
 			return true
 		}
@@ -222,6 +228,7 @@ func TestDebianFastdpOutlivesDaemon(t *testing.T) {
 			}))
 			d.onFast(t)
 			if d.left() {
+				t.Log(d.why())
 				d.wire.neverClear(t)
 				return true
 			}
