@@ -13,6 +13,8 @@
 //   - Connection: a control connection (TCP, Noise) that the driver opened or
 //     accepted. Target: an address the operator gave. Attempt: the state of
 //     dialling one address, given or discovered.
+//   - Paths: by which way a peer is reached. FastPaths: which peers the
+//     kernel reaches.
 //   - Mesh: the state machine that ties these together. Step takes an Input
 //     and returns Effects; Deadline says when it wants a Tick; Check verifies
 //     its invariants. View is the immutable picture it publishes.

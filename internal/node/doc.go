@@ -11,6 +11,10 @@
 //   - lane: a goroutine of the data plane that polls its devices. uplink, one per TAP queue: frames to datagrams.
 //     downlink, one per UDP socket: datagrams to frames. output: the sealing half that both and the session loop use.
 //
+//   - fastdp: the session loop's part that puts peers on the kernel path and takes them off; peer.FastPaths says whom.
+//
+//   - mtuKeeper: with --mtu auto, has the MTU of containers follow the paths.
+//
 //   - attachments: a lock around what is attached; API requests work on it directly.
 //
 //   - exposure, portServices: a lock each around what the host shows of itself. portServices.run tries the targets.

@@ -9,14 +9,15 @@
 // # Rules
 //
 //   - Everything is idempotent. A step that fails takes those before it back, so that nothing is left half-made.
-//   - Nothing of ours goes away when the Host is closed; only Detach and Reset remove interfaces.
+//   - Nothing of ours goes away when the Host or its Fast (the kernel path) is closed; only Detach, Reset and RemoveFast
+//     remove interfaces.
 //   - The kernel is asked through sockets that were made in the right namespace. Only sysctls and packet sockets need a
 //     thread to go there; it is locked meanwhile, and dies if it cannot be brought back.
 //   - Kernels without IPv6 or nf_tables and read-only sysctls are no errors.
 //   - In a container's namespace, the chain multicast of the nftables table weave (family ip) is ours; no other table or
 //     chain is touched.
-//   - In the host's, the nftables table named after the bridge is ours (family inet), and rules with our comment in others'
-//     chains of the forward hook.
+//   - In the host's, the nftables table named after the bridge is ours (family inet), the one with "-fastdp" behind that, and
+//     rules with our comment in others' chains of the forward hook.
 //
 // # Who may call what
 //
