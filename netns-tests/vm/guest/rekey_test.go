@@ -20,7 +20,7 @@ import (
 // guest would lose them there.
 const underWay = 32
 
-// stream sends numbered packets every millisecond and counts what comes back, until it is stopped.
+// stream sends numbered packets and counts what comes back, until it is stopped.
 type stream struct {
 	conn net.Conn
 	stop context.CancelFunc
@@ -29,8 +29,8 @@ type stream struct {
 	sent, answered atomic.Int64
 }
 
-// newStream begins to send from a namespace to the echo that it starts in another.
-func newStream(t *testing.T, from, to *lab.NS, address string) *stream {
+// newStream begins to send from a namespace to the echo that it starts in another, one packet at a pace.
+func newStream(t *testing.T, from, to *lab.NS, address string, pace time.Duration) *stream {
 	t.Helper()
 	echo, err := to.EchoUDP(address)
 	must(t, err)
@@ -41,7 +41,7 @@ func newStream(t *testing.T, from, to *lab.NS, address string) *stream {
 		s.conn, err = net.Dial("udp", address)
 		return err
 	}))
-	s.work.Go(func() { s.send(ctx) })
+	s.work.Go(func() { s.send(ctx, pace) })
 	s.work.Go(func() { s.receive() })
 	t.Cleanup(func() { s.end() })
 	return s
@@ -69,8 +69,8 @@ func (s *stream) lostNone(t *testing.T, during string) {
 	t.Logf("%d packets and as many answers during %s, %d lost", sent, during, lost)
 }
 
-func (s *stream) send(ctx context.Context) {
-	tick := time.NewTicker(time.Millisecond)
+func (s *stream) send(ctx context.Context, pace time.Duration) {
+	tick := time.NewTicker(pace)
 	defer tick.Stop()
 	packet := make([]byte, 1000)
 	for {
@@ -149,7 +149,7 @@ func TestRekey(t *testing.T) {
 		p.a.tunnel()
 		p.b.tunnel()
 		p.a.reaches(p.b)
-		streams := []*stream{newStream(t, p.a.NS, p.b.NS, p.b.overlay+":7"), newStream(t, p.b.NS, p.a.NS, p.a.overlay+":7")}
+		streams := []*stream{newStream(t, p.a.NS, p.b.NS, p.b.overlay+":7", time.Millisecond), newStream(t, p.b.NS, p.a.NS, p.a.overlay+":7", time.Millisecond)}
 		const changes = 10
 		for i := range changes {
 			na, nb := handshake(t)

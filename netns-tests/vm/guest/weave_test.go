@@ -170,7 +170,7 @@ func TestDebianFastdpRekeyed(t *testing.T) {
 	undisturbed(t, func(t *testing.T) bool {
 		d := newDaemons(t, false)
 		d.onFast(t)
-		s := newStream(t, d.c1.NS, d.c2.NS, "10.2.1.2:7")
+		s := newStream(t, d.c1.NS, d.c2.NS, "10.2.1.2:7", 5*time.Millisecond)
 		s.passes(t)
 		before := d.wire.now().spis
 		must(t, lab.Eventually(4*time.Minute, func() error {
@@ -212,7 +212,7 @@ func TestDebianFastdpOutlivesDaemon(t *testing.T) {
 	undisturbed(t, func(t *testing.T) bool {
 		d := newDaemons(t, false, "--no-restart")
 		d.onFast(t)
-		s := newStream(t, d.c1.NS, d.c2.NS, "10.2.1.2:7")
+		s := newStream(t, d.c1.NS, d.c2.NS, "10.2.1.2:7", 5*time.Millisecond)
 		s.passes(t)
 		ends := []*end{d.a, d.b}
 		for i, h := range d.h {
