@@ -59,7 +59,8 @@ func (l *sessionLoop) fastPeer(p *peerState) peer.FastPeer {
 
 // fastPlace finds where the kernel path to a peer leads. Of its addresses that answer the sessions' heartbeats both ends
 // take IPv4 first, so that mostly they take the same family. What it sends may come from any of them; behind a shield from
-// the one alone.
+// the one alone. One that is on stays where it is: that beats arrive there says more than which way the session takes, which
+// after a restart begins with TCP.
 func (l *sessionLoop) fastPlace(p *peerState, in *peer.FastPeer) {
 	best, up, refused := p.paths.Best(), false, ""
 	var ports []uint16
@@ -80,9 +81,13 @@ func (l *sessionLoop) fastPlace(p *peerState, in *peer.FastPeer) {
 			in.Froms = append(in.Froms, a)
 		}
 	}
+	on, _ := l.fast.state(p.name)
+	at := l.fast.core.At(p.name)
 	switch {
 	case !up:
 		in.Pending = true
+	case on && (in.Shield || l.fast.clearAt(at, l.sealed())):
+		in.At = at
 	case best.Kind != peer.WayDirect:
 		in.Why = fmt.Sprintf("the path is not direct, but %s", best.Kind)
 	case len(in.Froms) == 0 && len(ports) > 0:

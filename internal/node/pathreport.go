@@ -48,7 +48,7 @@ func (l *sessionLoop) show() {
 
 // showFast says of a direct path whether the kernel has it, or why it has not.
 func (l *sessionLoop) showFast(p *peerState, r *pathReport) {
-	if l.fast == nil || r.kind != peer.WayDirect {
+	if l.fast == nil || r.kind == 0 {
 		return
 	}
 	on, why := l.fast.state(p.name)
@@ -57,8 +57,9 @@ func (l *sessionLoop) showFast(p *peerState, r *pathReport) {
 	}
 	switch {
 	case on:
+		r.why = ""
 		r.mtu = l.fast.host.MTU()
-	case r.why == "" && why != "":
+	case r.kind == peer.WayDirect && r.why == "" && why != "":
 		r.why = "no " + overlayFast + ": " + why
 	}
 }
