@@ -26,7 +26,7 @@ type pathReport struct {
 	rtt  time.Duration
 	loss float64 // 0 to 1
 	mtu  int     // of containers' packets that need not be cut, bytes
-	fit  int     // that, once it is known for certain; 0 until then
+	fit  int     // what containers' MTU may be, once it is known for certain; 0 until then
 	why  string  // there is no better path; "" where this is the best kind
 }
 
@@ -72,7 +72,7 @@ func (p *peerState) report() pathReport {
 	r, _ := p.paths.Report(at.way)
 	out := pathReport{kind: at.way.Kind, addr: at.way.Addr, rtt: r.RTT, loss: r.Loss, mtu: at.limit - wire.FrameOverhead}
 	if m := p.paths.MTU(at.way); m != nil && m.Settled() {
-		out.fit = out.mtu
+		out.fit = p.fit(at)
 	}
 	if at.via != nil {
 		out.via = at.via.name
@@ -81,6 +81,18 @@ func (p *peerState) report() pathReport {
 		out.why = p.silence()
 	}
 	return out
+}
+
+// fit is the largest packet that passes whole by a peer's path, and would if it went by IPv6 instead, where that works as
+// well: which of the two is faster changes all the time, and the MTU of containers must not.
+func (p *peerState) fit(at *path) int {
+	limit := at.limit
+	for _, w := range p.paths.All() {
+		if r, _ := p.paths.Report(w); r.Up && w.Kind == peer.WayDirect && w.Addr.Addr().Is6() && at.way.Kind == peer.WayDirect {
+			limit = min(limit, at.mtu-overheadIPv6)
+		}
+	}
+	return limit - wire.FrameOverhead
 }
 
 // show makes what the API tells.
