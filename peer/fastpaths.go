@@ -71,16 +71,21 @@ type fastPeer struct {
 	shielded bool // as long as it is probing or on
 	state    wire.FastState
 	since    time.Time // when the state began
-	acked    time.Time // when the latest beat of ours that is known to arrive was sent
-	proofs   int       // in this state
-	missed   time.Duration
-	alive    bool
-	nonce    wire.FastNonce // of its latest beat
-	heard    time.Time      // that
-	fails    int
-	retry    time.Time // not probed before
-	failed   string    // why it was left or not reached last; ""
-	gone     time.Time // the driver no longer knows it; zero while it does
+	fastProof
+	fails  int
+	retry  time.Time // not probed before
+	failed string    // why it was left or not reached last; ""
+	gone   time.Time // the driver no longer knows it; zero while it does
+}
+
+// fastProof is what is known of beats to and from a peer.
+type fastProof struct {
+	acked  time.Time      // when the latest beat of ours that is known to arrive was sent
+	proofs int            // in this state
+	missed time.Duration  // time without a proof, while the peer's daemon lives
+	alive  bool           // it does
+	nonce  wire.FastNonce // of its latest beat
+	heard  time.Time      // when that came
 }
 
 // FastInput is what happens to FastPaths.

@@ -102,15 +102,7 @@ func readOptions(c *cli.Context, d dirs) (options, error) {
 			return options{}, fmt.Errorf("cannot tell the host's name: %w: give --nickname", err)
 		}
 	}
-	if host := c.String("host"); host != "" {
-		if cfg.Host, err = netip.ParseAddr(host); err != nil {
-			return options{}, fmt.Errorf("invalid --host %q, should be an IP address of this host", host)
-		}
-	}
-	if cfg.TrustedSubnets, err = parseSubnets(c.StringSlice("trusted-subnets")); err != nil {
-		return options{}, err
-	}
-	if cfg.Advertise, err = parseAdvertised(c.StringSlice("advertise-address"), cfg.Port); err != nil {
+	if err := readPlaces(c, &cfg); err != nil {
 		return options{}, err
 	}
 	addresses := readAddressFlags(c)
@@ -134,6 +126,20 @@ func readOptions(c *cli.Context, d dirs) (options, error) {
 		engines: engines, proxy: proxied,
 	}
 	return opts, opts.check()
+}
+
+// readPlaces reads the flags that are about addresses of the underlay.
+func readPlaces(c *cli.Context, cfg *node.Config) (err error) {
+	if host := c.String("host"); host != "" {
+		if cfg.Host, err = netip.ParseAddr(host); err != nil {
+			return fmt.Errorf("invalid --host %q, should be an IP address of this host", host)
+		}
+	}
+	if cfg.TrustedSubnets, err = parseSubnets(c.StringSlice("trusted-subnets")); err != nil {
+		return err
+	}
+	cfg.Advertise, err = parseAdvertised(c.StringSlice("advertise-address"), cfg.Port)
+	return err
 }
 
 func (o options) check() error {

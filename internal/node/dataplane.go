@@ -131,8 +131,8 @@ type dataplane struct {
 	millis   atomic.Uint64 // since started, as of the session loop's last step
 	counters counters
 
-	self     peer.Name
-	stream   func(conn uint64, msg []byte) // sends inside a control connection; copies, never blocks
+	self peer.Name
+	exits
 	floodSeq atomic.Uint32
 	floods   *floodTable
 
@@ -141,9 +141,14 @@ type dataplane struct {
 	locals   atomic.Pointer[localPorts]
 	localsMu sync.Mutex // held to change locals and waiters, never to read locals
 	waiters  []*waiter
-	tunnel   tunnel // the kernel path; nil: there is none
 
 	eventQueues
+}
+
+// exits are what frames leave by beside the sockets. It is set before the lanes start.
+type exits struct {
+	stream func(conn uint64, msg []byte) // sends inside a control connection; copies, never blocks
+	tunnel tunnel                        // the kernel path; nil: there is none
 }
 
 // tunnel takes packets into the kernel's VXLAN; *netlink.Fast is one.
@@ -182,7 +187,7 @@ type eventQueues struct {
 func newDataplane(sw *stack.Switch, clock *session.Clock) *dataplane {
 	dp := &dataplane{
 		sw: sw, flows: maphash.MakeSeed(), clock: clock, started: time.Now(),
-		stream: func(uint64, []byte) {},
+		exits:  exits{stream: func(uint64, []byte) {}},
 		floods: newFloodTable(),
 		eventQueues: eventQueues{
 			handshakes: make(chan datagram, 1024),

@@ -45,10 +45,8 @@ type fastdp struct {
 	log    *slog.Logger
 	self   peer.Name
 	secret [32]byte // X25519
-	port   uint16   // of data sessions; the kernel path's is the next
 	host   *netlink.Host
-	auto   bool // the MTU follows the paths
-
+	fastRules
 	shields *shields // what encrypts it; nil if there is no kernel path
 
 	beats  []netip.Addr // to whom they go
@@ -56,11 +54,19 @@ type fastdp struct {
 	sparse bool
 }
 
+// fastRules are what the operator says about who may be on the kernel path.
+type fastRules struct {
+	port    uint16         // of data sessions; the kernel path's is the next
+	trusted []netip.Prefix // where clear text may go although there is a password
+	auto    bool           // the MTU follows the paths
+}
+
 // openFast makes the kernel path, if it may be and can be.
 func (n *node) openFast() error {
 	f := &fastdp{
 		dp: n.dp, store: n.store, log: n.log.With("part", overlayFast), self: n.memory.name,
-		secret: n.memory.identity.X25519Private(), port: uint16(n.cfg.Port), host: n.bridge, auto: n.cfg.AutoMTU,
+		secret: n.memory.identity.X25519Private(), host: n.bridge,
+		fastRules: fastRules{port: uint16(n.cfg.Port), auto: n.cfg.AutoMTU, trusted: n.cfg.TrustedSubnets},
 	}
 	n.sessions.fast = f
 	switch {
@@ -89,7 +95,6 @@ func (n *node) openFast() error {
 	f.kernel = kernel
 	n.dp.tunnel = kernel
 	f.shields = openShields(n.bridge, n.bridge.ShieldSupport(), uint16(n.cfg.Port+1), n.cfg.Host, f.log)
-	f.shields.trusted = n.cfg.TrustedSubnets
 	return f.adopt(time.Now(), n.sessions.sealed())
 }
 
@@ -125,7 +130,7 @@ func (f *fastdp) adopt(now time.Time, sealed bool) error {
 
 // clearAt tells whether clear text may go to an address.
 func (f *fastdp) clearAt(a netip.Addr, sealed bool) bool {
-	return !sealed || slices.ContainsFunc(f.shields.trusted, func(p netip.Prefix) bool { return p.Contains(a) })
+	return !sealed || slices.ContainsFunc(f.trusted, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // run passes on the beats that come.

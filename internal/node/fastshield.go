@@ -42,8 +42,6 @@ type shields struct {
 	port    uint16
 	local   netip.Addr // what VXLAN is sent from; invalid: whatever leads to the peer
 
-	trusted []netip.Prefix // where clear text may go although there is a password
-
 	keys map[session.PublicKey][]sessionKeys // of all live sessions, oldest first
 	on   map[netip.Addr]*shielded
 	done []runtime.Shield // as the kernel was told last

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"weave/peer"
 )
 
@@ -55,6 +57,15 @@ func (n *node) firstMTU() (int, error) {
 		return DefaultMTU, nil
 	}
 	return min(max(least-guessedOverhead, MinMTU), MaxMTU), nil
+}
+
+// follow starts what follows the underlay.
+func (n *node) follow(ctx context.Context, g *errgroup.Group) {
+	g.Go(func() error { return n.ended("kernel path", n.sessions.fast.run(ctx)) })
+	g.Go(func() error { return n.watchAddresses(ctx) })
+	if n.cfg.AutoMTU {
+		g.Go(func() error { return (&mtuKeeper{n: n}).run(ctx) })
+	}
 }
 
 // run works until ctx ends.

@@ -285,8 +285,7 @@ func (n *node) run(ctx context.Context) error {
 	g.Go(func() error { return unlessDone(ctx, n.transport.Run(ctx, n.mesh.events)) })
 	g.Go(func() error { return n.mesh.run(ctx) })
 	g.Go(func() error { return n.sessions.run(ctx) })
-	g.Go(func() error { return n.ended("kernel path", n.sessions.fast.run(ctx)) })
-	g.Go(func() error { return n.watchAddresses(ctx) })
+	n.follow(ctx, g)
 	g.Go(func() error { return tidy(ctx) })
 	g.Go(func() error { return n.watchContainers(ctx) })
 	if n.ipam != nil {
@@ -320,9 +319,6 @@ func (n *node) run(ctx context.Context) error {
 		g.Go(func() error { return n.containers.run(ctx) })
 		if n.proxy != nil {
 			g.Go(func() error { return n.proxy.run(ctx) })
-		}
-		if n.cfg.AutoMTU {
-			g.Go(func() error { return (&mtuKeeper{n: n}).run(ctx) })
 		}
 		if n.bridge != nil {
 			g.Go(func() error { return n.watchRules(ctx) })
