@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"context"
 	"errors"
 	"net"
 	"testing"
@@ -96,10 +97,15 @@ func v4(e *end) (a [4]byte) {
 	return a
 }
 
-// dropped is how often IPsec refused what came because it was not as a policy demands.
+// dropped is how much of what came was refused: by the packet filter, where there is one, or by IPsec, because it was not as
+// a policy demands.
 func (e *end) dropped() int {
 	e.t.Helper()
-	return e.xfrmStat("XfrmInTmplMismatch")
+	n := e.xfrmStat("XfrmInTmplMismatch")
+	if e.Run(context.Background(), nil, "", "nft", "list", "table", "inet", "weave-esp").RC == 0 {
+		n += e.filtered("input")
+	}
+	return n
 }
 
 // A host whose way to the peer changes, and with it the address that it sends from, sends nothing in clear: there is no
