@@ -217,7 +217,7 @@ func (k *copies) twice(by *chatter, sent int) (n int) {
 	return n
 }
 
-// chatter sends numbered broadcasts from a container, one a millisecond, until stopped.
+// chatter sends numbered frames from a container, one a millisecond, until stopped: broadcast and multicast in turn.
 type chatter struct {
 	stop, done chan struct{}
 	mu         sync.Mutex
@@ -248,7 +248,11 @@ func chat(t *testing.T, c *lab.Container, name string) *chatter {
 			ch.next++
 			ch.mu.Unlock()
 			payload := append([]byte(ch.text(n)), make([]byte, 40)...)
-			if err := tap.Send(lab.Frame(lab.Broadcast(), mac, countedType, payload)); err != nil {
+			to := lab.Broadcast()
+			if n%2 == 1 {
+				to = net.HardwareAddr{0x01, 0, 0x5e, 1, 2, 3}
+			}
+			if err := tap.Send(lab.Frame(to, mac, countedType, payload)); err != nil {
 				return
 			}
 		}
@@ -271,7 +275,7 @@ func (c *chatter) end() int {
 	return c.at()
 }
 
-// Broadcasts reach everybody once, whichever paths their hosts are on and while they change: hosts 1 and 2 go back and
+// Broadcasts and multicasts reach everybody once, whichever paths their hosts are on and while they change: hosts 1 and 2 go back and
 // forth between the kernel's path and ours, host 3 has no kernel path. None ever comes twice, and between two changes
 // none is lost:
 //

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -22,6 +23,25 @@ func (f *FastPaths) know(in FastPeer) {
 		p.missed, p.fails, p.retry, p.failed = -fastGrace, 0, time.Time{}, ""
 	}
 	p.FastPeer, p.gone = in, time.Time{}
+	if p.state == wire.FastOff {
+		return
+	}
+	for _, a := range in.Froms { // an address that has only just been found to work
+		if !slices.Contains(p.froms, a) && !f.taken(p, a) && !p.shielded {
+			p.froms = append(slices.Clip(p.froms), a)
+			f.eff.Changed = true
+		}
+	}
+}
+
+// taken tells whether an address is another peer's.
+func (f *FastPaths) taken(p *fastPeer, a netip.Addr) bool {
+	for _, o := range f.peers {
+		if o != p && o.state != wire.FastOff && (o.at == a || slices.Contains(o.froms, a)) {
+			return true
+		}
+	}
+	return false
 }
 
 func (f *FastPaths) tick(now time.Time, sealed bool) {
@@ -134,7 +154,7 @@ func (f *FastPaths) watch(now time.Time, p *fastPeer, passed time.Duration) {
 }
 
 func (f *FastPaths) open(now time.Time, p *fastPeer) {
-	if f.held(p) {
+	if f.taken(p, p.At) || slices.ContainsFunc(p.Froms, func(a netip.Addr) bool { return f.taken(p, a) }) {
 		p.failed = fmt.Sprintf("another peer is at %s", p.At)
 		p.retry = now.Add(fastRetryMax)
 		return
@@ -146,16 +166,6 @@ func (f *FastPaths) open(now time.Time, p *fastPeer) {
 	}
 	f.eff.Changed = true
 	f.beatAt = now
-}
-
-// held tells whether an address that a peer would have is another's.
-func (f *FastPaths) held(p *fastPeer) bool {
-	for _, o := range f.peers {
-		if o != p && o.state != wire.FastOff && (o.at == p.At || slices.Contains(o.froms, p.At) || slices.Contains(p.Froms, o.at)) {
-			return true
-		}
-	}
-	return false
 }
 
 // fail leaves with a back-off.

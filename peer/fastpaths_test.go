@@ -335,3 +335,22 @@ func TestFastPathsProperty(t *testing.T) {
 		w.want(true, "nothing is wrong")
 	})
 }
+
+// An address of a peer that is found to work later is let in as well, unless another peer has it.
+func TestFastPathsLaterAddress(t *testing.T) {
+	w := newFastWorld(t)
+	w.run(4 * time.Second)
+	w.want(true, "at first")
+	o, more := w.ends[1], netip.MustParseAddr("2001:db8::2")
+	known := FastPeer{Name: o.name, Life: o.life, At: o.addr, Froms: []netip.Addr{more}, Linked: true, Heard: w.now}
+	w.step(0, known)
+	if got := w.ends[0].allow; !slices.Contains(got, more) || !slices.Contains(got, o.addr) {
+		t.Errorf("lets in %v", got)
+	}
+	third := FastPeer{Name: Name{9}, Life: 1, At: more, Froms: []netip.Addr{more}, Linked: true, Heard: w.now}
+	w.step(0, third)
+	w.run(time.Second)
+	if s, why := w.ends[0].f.State(third.Name); s != wire.FastOff || why != "another peer is at 2001:db8::2" {
+		t.Errorf("the other peer there is in state %d: %s", s, why)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 
 	vnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -81,7 +82,25 @@ func (h *Host) OpenFast(cfg FastConfig) (*Fast, error) {
 		}
 		f.tunnels[i] = t
 	}
-	return f, nil
+	return f, f.power()
+}
+
+// power has a device up only as long as somebody may send to it. So nothing gets in where nobody is on this path, a
+// network with a password say, even if its rules are flushed while no daemon is there to make them again.
+func (f *Fast) power() error {
+	for i, t := range f.tunnels {
+		if t == nil {
+			continue
+		}
+		set := f.h.space.LinkSetDown
+		if slices.ContainsFunc(f.h.fast.allowed, func(a netip.Addr) bool { return a.Is6() == (i == 1) }) {
+			set = f.h.space.LinkSetUp
+		}
+		if err := set(t.link); err != nil {
+			return fmt.Errorf("set %s up or down: %w", t.name, err)
+		}
+	}
+	return nil
 }
 
 // openTunnel makes or adopts one device, and the sockets on it.
@@ -282,7 +301,7 @@ func (f *Fast) Beat(payload []byte) error {
 		frame = append(append(frame, groupMAC...), t.link.Attrs().HardwareAddr...)
 		frame = append(frame, beatType>>8, beatType&0xff)
 		frame = append(frame, payload...)
-		if _, err := t.beats.Write(frame[:cap(frame)]); err != nil {
+		if err := put(t.beats, frame[:cap(frame)]); err != nil && !errors.Is(err, unix.ENETDOWN) { // down: for nobody
 			errs = append(errs, fmt.Errorf("beat on %s: %w", t.name, err))
 		}
 	}
@@ -298,6 +317,14 @@ func (f *Fast) Put(v6 bool, packet []byte) error {
 	if t == nil {
 		return unix.ENODEV
 	}
-	_, err := t.entry.Write(packet)
+	return put(t.entry, packet)
+}
+
+// put writes a frame. A device that was down since the last has left an error in the socket.
+func put(s *os.File, frame []byte) error {
+	_, err := s.Write(frame)
+	if errors.Is(err, unix.ENETDOWN) {
+		_, err = s.Write(frame)
+	}
 	return err
 }

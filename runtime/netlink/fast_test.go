@@ -123,7 +123,7 @@ func TestFastCarries(t *testing.T) {
 			}
 
 			// Who is let in no more is heard no more, although it sends.
-			must(t, s[1].fast.Allow(nil))
+			must(t, s[1].fast.Allow([]netip.Addr{netip.MustParseAddr("10.0.0.77"), netip.MustParseAddr("fd00::77")}))
 			if crosses(t, s[0], s[1], "10.2.1.2", 300*time.Millisecond) {
 				t.Error("a frame came in from a host that is not allowed")
 			}
@@ -197,7 +197,7 @@ func TestFastLearns(t *testing.T) {
 	if !known(true) || !known(false) {
 		t.Fatal("the other container was not learnt")
 	}
-	must(t, s[0].fast.Allow(nil)) // or whatever comes would be learnt anew
+	must(t, s[0].fast.Allow([]netip.Addr{netip.MustParseAddr("10.0.0.77")})) // or whatever comes would be learnt anew
 	must(t, s[0].fast.SetFlood(addrs[1], false))
 	must(t, s[0].fast.Forget(addrs[1]))
 	if known(true) || known(false) {
@@ -280,5 +280,30 @@ func TestSetMTU(t *testing.T) {
 	}
 	if !crosses(t, s[0], s[1], "10.2.1.2", patience) {
 		t.Error("nothing crosses")
+	}
+}
+
+// While nobody may send to a device it is down, rules or not.
+func TestFastPower(t *testing.T) {
+	s := pair(t)
+	up := func(name string) bool {
+		link, err := s[0].space.LinkByName(name)
+		must(t, err)
+		return up(link.Attrs())
+	}
+	if up("weave-vx4") || up("weave-vx6") {
+		t.Error("up, and nobody is let in")
+	}
+	onPath(t, s, false)
+	if !up("weave-vx4") || up("weave-vx6") {
+		t.Error("with an IPv4 peer, IPv4's is not the one that is up")
+	}
+	must(t, s[0].fast.Allow(nil))
+	if up("weave-vx4") {
+		t.Error("still up")
+	}
+	onPath(t, s, false)
+	if !crosses(t, s[0], s[1], "10.2.1.2", patience) {
+		t.Error("nothing crosses after it was down")
 	}
 }

@@ -39,7 +39,10 @@ func (f *Fast) Allow(addrs []netip.Addr) error {
 	f.h.mu.Lock()
 	defer f.h.mu.Unlock()
 	f.h.fast.allowed = slices.Clone(addrs)
-	return f.h.writeGuard()
+	if err := f.h.writeGuard(); err != nil {
+		return err
+	}
+	return f.power()
 }
 
 // SetBeat has beats go to an address, or not any more; SetFlood the frames for everybody.
