@@ -8,7 +8,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS := -s -w $(if $(VERSION),-X weave/internal/api.Version=$(VERSION))
 
-.PHONY: all build demo test lint bench sim soak fuzz clean help
+.PHONY: all build demo test test-vm lint bench sim soak fuzz clean help
 
 all: build
 
@@ -20,6 +20,10 @@ demo: build ## three hosts and six containers on this machine, under a minute
 
 test: ## everything, with the race detector; ends with "N passed, N failed, N skipped"
 	@GO=$(GO) scripts/test.sh
+
+test-vm: build ## tests of encrypted fastdp, in guests with kernels that have IPsec (VM="-v -run Rekey")
+	@scripts/tools.sh nft ip linux.uml modprobe qemu-system-x86_64
+	WEAVE_BIN=$(CURDIR)/$(BIN) $(GO) run ./netns-tests/vm -kernel uml,debian $(VM)
 
 lint: ## gofumpt, go vet with and without the tag, staticcheck
 	@GO=$(GO) GOFUMPT=$(GOFUMPT) STATICCHECK=$(STATICCHECK) scripts/lint.sh
@@ -46,4 +50,4 @@ clean: ## what make made
 	rm -rf bin
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -69,6 +69,11 @@ var rooms = map[string]room{
 	"netns-tests/lab":     {above: "the harness must build hosts without the code it tests"},
 	"netns-tests/demo":    {may: []string{"netns-tests/lab"}, above: "the demo uses the built binary as a user does"},
 	"netns-tests/soak":    {may: []string{"netns-tests/lab"}, above: "the soak uses the built binary as a user does"},
+	"netns-tests/vm":      {above: "the harness of guests boots what it is given"},
+	"netns-tests/vm/guest": {
+		may:   []string{"netns-tests/lab", "runtime", "runtime/netlink"},
+		above: "the edge to the kernel and the built binary are tested on a kernel with IPsec",
+	},
 	"bench":               {may: []string{"netns-tests/lab"}, above: "the bench measures the built binary"},
 	"bench/wireguard":     {above: "a contender of the bench"},
 	"bench/relay":         {may: []string{"netns-tests/lab"}, above: "the wire of the bench; its test has a lab"},

@@ -111,7 +111,9 @@ func (f *FastPaths) judge(now time.Time, p *fastPeer, passed time.Duration) {
 			f.open(now, p)
 		}
 	case wire.FastProbing:
-		if now.Sub(p.since) > fastTrial {
+		if p.Shield != p.shielded {
+			f.leave(now, p, "")
+		} else if now.Sub(p.since) > fastTrial {
 			f.fail(now, p, p.unreached(now))
 		}
 	case wire.FastOn:

@@ -94,10 +94,11 @@ type FastInput interface{ fastInput() }
 type (
 	// FastAdopt is the first input: what was saved, and whom the kernel floods to.
 	FastAdopt struct {
-		Saved   []byte
-		Flooded []netip.Addr
-		Barred  []netip.Addr // of these, those to which clear text must not go any more
-		Sealed  bool         // as in FastTick
+		Saved    []byte
+		Flooded  []netip.Addr
+		Barred   []netip.Addr // of these, those to which clear text must not go any more
+		Shielded []netip.Addr // of these, those for which a shield is up
+		Sealed   bool         // as in FastTick
 	}
 	// FastTick lets time pass; give it every 250 ms.
 	FastTick struct {
@@ -282,6 +283,7 @@ func (f *FastPaths) adopt(now time.Time, in FastAdopt) {
 		left = slices.Delete(left, i, i+1)
 		f.peers[s.Name] = &fastPeer{
 			FastPeer: FastPeer{Name: s.Name, Trusted: in.Sealed}, at: s.At, froms: s.Froms, state: wire.FastOn, since: now, gone: now,
+			shielded: slices.Contains(in.Shielded, s.At),
 		}
 	}
 	for _, a := range left {

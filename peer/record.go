@@ -28,6 +28,9 @@ const (
 	CapAES Capability = 1 << iota
 	// CapFast says that the peer can use the kernel path, see FastPaths.
 	CapFast
+	// CapESP4 and CapESP6 say that the peer's kernel can encrypt it, over either family.
+	CapESP4
+	CapESP6
 )
 
 // Limits of a record. A record beyond them is refused as a whole.

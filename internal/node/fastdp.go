@@ -47,25 +47,18 @@ type fastdp struct {
 	secret [32]byte // X25519
 	host   *netlink.Host
 	fastRules
+	shields *shields // what encrypts it; nil if there is no kernel path
 
 	beats  []netip.Addr // to whom they go
 	learnt map[stack.MAC]time.Time
 	sparse bool
 }
 
-// fastRules are what the operator, and the host, say about who may be on the kernel path.
+// fastRules are what the operator says about who may be on the kernel path.
 type fastRules struct {
 	port    uint16         // of data sessions; the kernel path's is the next
 	trusted []netip.Prefix // where clear text may go although there is a password
-	shield  shield         // nil: there is none, and the path is for clear text only
 	auto    bool           // the MTU follows the paths
-}
-
-// shield protects the kernel path to peers to which clear text must not go, such as by IPsec. Where Raise fails nothing may
-// pass to or from these addresses in clear either. Both are called by the session loop.
-type shield interface {
-	Raise(s peer.FastShield) error
-	Lower(s peer.FastShield) error
 }
 
 // openFast makes the kernel path, if it may be and can be.
@@ -101,6 +94,7 @@ func (n *node) openFast() error {
 	}
 	f.kernel = kernel
 	n.dp.tunnel = kernel
+	f.shields = openShields(n.bridge, n.bridge.ShieldSupport(), uint16(n.cfg.Port+1), n.cfg.Host, f.log)
 	return f.adopt(time.Now(), n.sessions.sealed())
 }
 
@@ -117,15 +111,20 @@ func (f *fastdp) adopt(now time.Time, sealed bool) error {
 	if err := f.kernel.Broadcast(true); err != nil {
 		return err
 	}
-	var barred []netip.Addr
+	in := peer.FastAdopt{Saved: saved, Flooded: flooded, Sealed: sealed}
 	for _, a := range flooded {
-		if !f.clearAt(a, sealed) {
-			barred = append(barred, a)
+		switch {
+		case f.shields.has(a):
+			in.Shielded = append(in.Shielded, a)
+		case !f.clearAt(a, sealed):
+			in.Barred = append(in.Barred, a)
 		}
 	}
 	f.core, f.learnt = peer.NewFastPaths(f.self, rand.Reader), map[stack.MAC]time.Time{}
 	f.beats = flooded // whoever is flooded to has had beats as well
-	f.perform(nil, f.core.Step(now, peer.FastAdopt{Saved: saved, Flooded: flooded, Barred: barred, Sealed: sealed}))
+	eff := f.core.Step(now, in)
+	f.perform(nil, eff)
+	f.shields.keep(eff.Beats, now)
 	return nil
 }
 
@@ -179,9 +178,11 @@ func (f *fastdp) perform(l *sessionLoop, eff peer.FastEffects) {
 			f.log.Warn("cannot save who is on the kernel path", "err", err)
 		}
 	}
+	now := time.Now()
 	for _, s := range eff.Raise {
-		f.complain(f.shield.Raise(s))
+		f.shields.raise(s.At, l.named(s.Name))
 	}
+	f.shields.apply(now)
 	if eff.Changed {
 		f.admit(eff)
 	}
@@ -189,7 +190,7 @@ func (f *fastdp) perform(l *sessionLoop, eff peer.FastEffects) {
 		f.move(l, m)
 	}
 	for _, s := range eff.Lower {
-		f.complain(f.shield.Lower(s))
+		f.shields.lower(s.At, now)
 	}
 	if eff.Beat != nil {
 		payload := wire.AppendFastBeat(nil, wire.FastBeat{Name: f.self, Nonce: *eff.Beat})
@@ -205,6 +206,7 @@ func (f *fastdp) perform(l *sessionLoop, eff peer.FastEffects) {
 // admit lets in those that are tried or on, and sends them beats. Nobody is let in where the rules cannot be changed,
 // so that then nobody comes to be on.
 func (f *fastdp) admit(eff peer.FastEffects) {
+	eff.Allow, eff.Beats = f.shields.without(eff.Allow), f.shields.without(eff.Beats)
 	if err := f.kernel.Allow(eff.Allow); err != nil {
 		f.log.Warn("cannot change who may use the kernel path", "err", err)
 	}

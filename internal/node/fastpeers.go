@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"weave/peer"
+	"weave/peer/session"
 	"weave/peer/wire"
 )
 
@@ -21,6 +22,7 @@ func (l *sessionLoop) fastTick(ctx context.Context, now time.Time) {
 		f.perform(l, f.core.Step(now, l.fastPeer(p)))
 	}
 	f.perform(l, f.core.Step(now, peer.FastTick{Sealed: l.sealed()}))
+	l.fastShield(now)
 	l.fastNews(ctx)
 }
 
@@ -45,8 +47,6 @@ func (l *sessionLoop) fastPeer(p *peerState) peer.FastPeer {
 		in.Pending = true
 	case !p.wish.fast:
 		in.Why = "not offered by the other end"
-	case l.sealed() && !p.wish.clear && l.fast.shield == nil:
-		in.Why = "encrypted"
 	case !l.fast.auto && p.wish.mtu != 0 && p.wish.mtu < l.fast.host.MTU():
 		in.Why = fmt.Sprintf("its containers take packets of %d bytes only", p.wish.mtu)
 	case p.wish.distant:
@@ -58,10 +58,11 @@ func (l *sessionLoop) fastPeer(p *peerState) peer.FastPeer {
 }
 
 // fastPlace finds where the kernel path to a peer leads. Of its addresses that answer the sessions' heartbeats both ends
-// take IPv4 first, so that mostly they take the same family. What it sends may come from any of them. One that is on stays
-// where it is: that beats arrive there says more than which way the session takes, which after a restart begins with TCP.
+// take IPv4 first, so that mostly they take the same family. What it sends may come from any of them; behind a shield from
+// the one alone. One that is on stays where it is: that beats arrive there says more than which way the session takes, which
+// after a restart begins with TCP.
 func (l *sessionLoop) fastPlace(p *peerState, in *peer.FastPeer) {
-	best, up, strange := p.paths.Best(), false, false
+	best, up, refused := p.paths.Best(), false, ""
 	var ports []uint16
 	for _, w := range p.paths.All() {
 		r, _ := p.paths.Report(w)
@@ -74,8 +75,8 @@ func (l *sessionLoop) fastPlace(p *peerState, in *peer.FastPeer) {
 			continue
 		}
 		a := w.Addr.Addr().Unmap()
-		if !in.Shield && !l.fast.clearAt(a, l.sealed()) {
-			strange = true
+		if why := l.fastRefuses(p, in, a); why != "" {
+			refused = why
 		} else if l.fast.kernel.Reaches(a) && !slices.Contains(in.Froms, a) {
 			in.Froms = append(in.Froms, a)
 		}
@@ -89,15 +90,53 @@ func (l *sessionLoop) fastPlace(p *peerState, in *peer.FastPeer) {
 		in.At = at
 	case len(in.Froms) > 0: // also where the session has a relay that is faster now
 		in.At = l.fastAddress(p, in.Froms, best.Addr.Addr().Unmap())
+		if in.Shield {
+			in.Froms = []netip.Addr{in.At}
+		}
 	case len(ports) > 0:
 		in.Why = fmt.Sprintf("it is reached at UDP port %d, not at %d as here", ports[0], l.fast.port)
-	case strange:
-		in.Why = "it is not at a trusted address"
+	case refused != "":
+		in.Why = refused
 	case best.Kind != peer.WayDirect:
 		in.Why = fmt.Sprintf("the path is not direct, but %s", best.Kind)
 	default:
 		in.Why = "no VXLAN over this family of addresses here"
 	}
+}
+
+// fastRefuses says why VXLAN may not go to an address of a peer; nothing if it may.
+func (l *sessionLoop) fastRefuses(p *peerState, in *peer.FastPeer, a netip.Addr) string {
+	switch {
+	case in.Shield:
+		return l.fast.shields.refuses(p.wish.esp, a)
+	case !l.fast.clearAt(a, l.sealed()):
+		return "it is not at a trusted address"
+	}
+	return ""
+}
+
+// fastKeys hands the keys of new sessions to the kernel, before anybody is told that they are there, and takes the old ones
+// from it.
+func (l *sessionLoop) fastKeys(eff session.Effects, now time.Time) {
+	if l.fast == nil || l.fast.core == nil || len(eff.Install)+len(eff.Retire) == 0 {
+		return
+	}
+	for _, r := range eff.Retire {
+		l.fast.shields.forget(r, now)
+	}
+	for _, i := range eff.Install {
+		l.fast.shields.learn(i.Keypair, now)
+	}
+	l.fastShield(now)
+}
+
+// fastShield has the kernel encrypt with the keys of now. Whose the addresses are that an earlier daemon left turns out
+// by and by.
+func (l *sessionLoop) fastShield(now time.Time) {
+	for _, p := range l.book.peers {
+		l.fast.shields.claim(l.fast.core.At(p.name), p.key)
+	}
+	l.fast.shields.apply(now)
 }
 
 // sealed tells that clear text may go to trusted peers only.

@@ -159,6 +159,7 @@ func wantedSessions(v *peer.View) wish {
 		have[n.Name] = true
 		w.peers = append(w.peers, neighbour{
 			name: n.Name, uid: n.UID, key: n.X25519, aes: both(v, n.Capabilities, peer.CapAES), fast: both(v, n.Capabilities, peer.CapFast), clear: n.Clear, conn: uint64(n.Conn),
+			esp:     n.Capabilities & v.Self.Capabilities & (peer.CapESP4 | peer.CapESP6),
 			secrets: n.Secrets, via: routes[n.Name].Via, candidates: slices.Clone(n.Candidates), mtu: mtus[n.Name],
 		})
 	}
@@ -168,7 +169,7 @@ func wantedSessions(v *peer.View) wish {
 		}
 		n := neighbour{
 			name: p.Name, uid: p.UID, key: p.X25519, aes: both(v, p.Capabilities, peer.CapAES), fast: both(v, p.Capabilities, peer.CapFast), distant: v.Sparse,
-			secrets: p.Secrets, via: routes[p.Name].Via, mtu: int(p.MTU),
+			secrets: p.Secrets, via: routes[p.Name].Via, mtu: int(p.MTU), esp: p.Capabilities & v.Self.Capabilities & (peer.CapESP4 | peer.CapESP6),
 		}
 		if !n.distant {
 			n.candidates = v.Candidates(p.Name)

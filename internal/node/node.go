@@ -266,7 +266,7 @@ func (n *node) meshConfig() peer.Config {
 		cfg.Capabilities |= peer.CapAES
 	}
 	if n.sessions.fast.core != nil {
-		cfg.Capabilities |= peer.CapFast
+		cfg.Capabilities |= peer.CapFast | n.sessions.fast.shields.capabilities()
 	}
 	if n.memory.crashed || n.cfg.Resume {
 		cfg.KnownAddresses = n.memory.mesh.Addresses

@@ -8,6 +8,7 @@ import (
 	"weave/internal/api"
 	"weave/peer"
 	"weave/peer/wire"
+	"weave/runtime"
 )
 
 // reportInterval is how old what users see of paths may be.
@@ -51,6 +52,9 @@ func (l *sessionLoop) showFast(p *peerState, r *pathReport) {
 		return
 	}
 	on, why := l.fast.state(p.name)
+	if at := p.path.Load(); r.fit != 0 && at != nil && l.fast.core != nil && l.fast.shields.has(l.fast.core.At(p.name)) {
+		r.fit = min(r.fit, runtime.ESPFit(at.mtu, at.v6))
+	}
 	switch {
 	case on:
 		r.why = ""

@@ -39,6 +39,7 @@ type neighbour struct {
 	key        session.PublicKey
 	aes        bool
 	fast       bool             // both ends have the kernel path
+	esp        peer.Capability  // and can encrypt it: of CapESP4 and CapESP6 those that both have
 	mtu        int              // the largest packet that its containers take, bytes; 0: it does not tell
 	secrets    []peer.SecretID  // it accepts
 	clear      bool             // data need not be sealed

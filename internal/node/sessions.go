@@ -209,6 +209,7 @@ func (l *sessionLoop) step(now time.Time, in session.Input, from netip.AddrPort)
 	for _, r := range eff.Retire {
 		delete(l.book.keys, r.Index)
 	}
+	l.fastKeys(eff, now)
 	if len(eff.Install)+len(eff.Retire) > 0 {
 		l.publish()
 	}

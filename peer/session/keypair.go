@@ -36,6 +36,7 @@ type Keypair struct {
 	created stamp
 
 	confirmed atomic.Bool
+	exporter  [32]byte // goes with the key that seals
 
 	_       [64]byte // what senders write, what receivers write and what all read are on cache lines of their own
 	sealing guard
@@ -64,6 +65,9 @@ func newKeypair(id keypairID, keys *Keys, limits *Limits, send, receive *[32]byt
 	defer clear(receive[:])
 	k := &Keypair{id: id, keys: keys, limits: limits, created: keys.clock.stamp()}
 	var err error
+	if k.exporter, err = newExporter(id.initiator, send, receive); err != nil {
+		return nil, err
+	}
 	if k.send, err = id.suite.aead(send); err != nil {
 		return nil, err
 	}
@@ -193,7 +197,7 @@ func (k *Keypair) open(msg []byte) ([]byte, error) {
 // May be called more than once.
 func (k *Keypair) Zero() {
 	if k.sealing.close() {
-		wipeObject(k.send)
+		k.wipeSealing()
 	}
 	if k.opening.close() {
 		wipeObject(k.receive)
@@ -202,8 +206,13 @@ func (k *Keypair) Zero() {
 
 func (k *Keypair) leaveSealing() {
 	if k.sealing.leave() {
-		wipeObject(k.send)
+		k.wipeSealing()
 	}
+}
+
+func (k *Keypair) wipeSealing() {
+	wipeObject(k.send)
+	clear(k.exporter[:])
 }
 
 func (k *Keypair) leaveOpening() {

@@ -204,6 +204,7 @@ func (h *Host) removeFast() {
 		}
 	}
 	h.stopGuard()
+	h.removeShields() // they protect what the devices send
 }
 
 // Close gives up the sockets. Devices, lists and rules stay and work on.

@@ -57,6 +57,7 @@ type Host struct {
 
 	forwardings []runtime.Forwarding
 	fast        fastState
+	shields     shieldState
 	mtu         atomic.Int64                     // bytes; Config.MTU until SetMTU
 	watched     atomic.Pointer[map[chainID]bool] // chains of others that were looked at last
 

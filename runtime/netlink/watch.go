@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -131,7 +132,7 @@ func (h *Host) keepRules() error {
 	for _, w := range warnings {
 		h.log.Debug(w)
 	}
-	return errors.Join(err, h.keepGuard(), h.keepBridgeTables())
+	return errors.Join(err, h.keepGuard(), h.keepBridgeTables(), h.keepShieldRules())
 }
 
 // concerns tells whether a change may take rules of ours away, or may need more: one of our table, of a chain that
@@ -163,7 +164,8 @@ func (h *Host) concerns(m mnl.Message) bool {
 	if id.family == unix.NFPROTO_BRIDGE {
 		return (id.table == h.cfg.Bridge || id.table == h.policyTable()) && takesAway[int(kind)]
 	}
-	own := (id.table == h.cfg.Bridge || id.table == h.cfg.Bridge+guardSuffix) && id.family == unix.NFPROTO_INET
+	ours := []string{h.cfg.Bridge, h.cfg.Bridge + guardSuffix, h.cfg.Bridge + shieldSuffix}
+	own := slices.Contains(ours, id.table) && id.family == unix.NFPROTO_INET
 	watched := h.watched.Load()
 	return own || hooked || ofRule && watched != nil && (*watched)[id]
 }
