@@ -98,6 +98,13 @@ func TestResetLeavesWhatWasThere(t *testing.T) {
 	greets(t, two.NS, ":5432", "two.")
 	run(t, one, "service", "export", "8080", ip+":80")
 	run(t, one, "service", "import", "db", two.IP+":5432")
+	userRun(t, one.Policy("group web name c\nallow * -> web tcp 80\ndefault deny\n"))
+	eventually(t, settle, func() error {
+		if r := one.Run(t.Context(), nil, "", "nft", "list", "tables"); !strings.Contains(r.Stdout, "bridge weave") {
+			return fmt.Errorf("the policy is not enforced: %v", r)
+		}
+		return overlays(one, "fastdp", 1)
+	})
 	if everythingOf(t, one.NS) == host || everythingOf(t, c.NS) == inside {
 		t.Fatal("nothing has changed that a reset could take away")
 	}
