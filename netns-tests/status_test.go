@@ -29,7 +29,7 @@ func name(t *testing.T, h *lab.Host) string {
 func TestStatusTexts(t *testing.T) {
 	for _, c := range []struct{ encryption, password, info, attrs, why string }{
 		{"disabled", "", "", "", `( \(no fastdp: .*\))?`},
-		{"enabled", "--password=word", "encrypted   ", "encrypted=true", ` \(no fastdp: encrypted\)`},
+		{"enabled", "--password=word", "encrypted   ", "encrypted=true", `( \(no fastdp: encrypted, and .*\))?`},
 	} {
 		t.Run("encryption "+c.encryption, func(t *testing.T) {
 			var args []string

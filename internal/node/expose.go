@@ -41,6 +41,10 @@ type exposure struct {
 	proxy *overlay.Proxy
 }
 
+func newExposure() *exposure {
+	return &exposure{opens: map[api.Publication]*overlay.Forward{}}
+}
+
 // Expose implements api.Exposer.
 func (n *node) Expose(ctx context.Context, req api.ExposeRequest) (api.AttachReply, error) {
 	if err := n.checkNames(api.AttachRequest{Names: req.Names}); err != nil {

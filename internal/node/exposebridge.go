@@ -9,9 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"weave/internal/api"
 	"weave/runtime"
-	overlay "weave/stack/host"
 )
 
 const (
@@ -24,7 +22,6 @@ const (
 // recallExposed takes over what was exposed before, and makes the rules that
 // keep containers of the bridge together.
 func (n *node) recallExposed(ctx context.Context) error {
-	n.exposure = &exposure{opens: map[api.Publication]*overlay.Forward{}}
 	e := n.exposure
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -105,6 +105,7 @@ func (n *node) open(ctx context.Context) error {
 			return err
 		}
 	}
+	n.exposure = newExposure()
 	if err := n.openData(); err != nil {
 		return err
 	}

@@ -170,9 +170,6 @@ func (n *node) endpoints() []policy.Endpoint {
 		e.Names = slices.DeleteFunc(e.Names, func(s string) bool { return s == "" })
 		out = append(out, e)
 	}
-	if n.exposure == nil {
-		return out
-	}
 	if held := n.exposedAddresses(); len(held) > 0 {
 		out = append(out, policy.Endpoint{ID: exposeIdent, Names: names[exposeIdent], Addrs: sortedAddrs(held)})
 	}
