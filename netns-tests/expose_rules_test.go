@@ -57,12 +57,7 @@ func cutOff(t *testing.T, from *lab.NS, addr string) {
 // serves listens and tells where the next connection comes from.
 func serves(t *testing.T, n *lab.NS, addr string) <-chan string {
 	t.Helper()
-	var l net.Listener
-	must(t, n.Do(func() (err error) {
-		l, err = net.Listen("tcp", addr)
-		return err
-	}))
-	t.Cleanup(func() { l.Close() })
+	l := listens(t, n, addr)
 	from := make(chan string, 8)
 	go func() {
 		for {

@@ -3,6 +3,7 @@ package netnstests
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"regexp"
@@ -204,3 +205,15 @@ type link struct {
 
 // kill ends a process as a power failure would.
 func kill(pid int) error { return unix.Kill(pid, unix.SIGKILL) }
+
+// listens opens a TCP listener in a namespace, which is closed with the test.
+func listens(t *testing.T, n *lab.NS, addr string) net.Listener {
+	t.Helper()
+	var l net.Listener
+	must(t, n.Do(func() (err error) {
+		l, err = net.Listen("tcp", addr)
+		return err
+	}))
+	t.Cleanup(func() { l.Close() })
+	return l
+}

@@ -291,12 +291,7 @@ func changesUnderTraffic(t *testing.T, s *scene) {
 // speaksLater accepts one connection and says what it is given.
 func speaksLater(t *testing.T, n *lab.NS, addr string) chan<- string {
 	t.Helper()
-	var l net.Listener
-	must(t, n.Do(func() (err error) {
-		l, err = net.Listen("tcp", addr)
-		return err
-	}))
-	t.Cleanup(func() { l.Close() })
+	l := listens(t, n, addr)
 	words := make(chan string, 1)
 	go func() {
 		c, err := l.Accept()

@@ -16,12 +16,7 @@ import (
 // greets serves connections by saying a word and then sending back what comes.
 func greets(t *testing.T, n *lab.NS, addr, word string) net.Listener {
 	t.Helper()
-	var l net.Listener
-	must(t, n.Do(func() (err error) {
-		l, err = net.Listen("tcp", addr)
-		return err
-	}))
-	t.Cleanup(func() { l.Close() })
+	l := listens(t, n, addr)
 	go func() {
 		for {
 			c, err := l.Accept()

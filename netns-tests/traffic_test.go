@@ -43,6 +43,12 @@ func (p pair) both() [][2]*lab.Container {
 // What TestFastdp wants of the kernel path, of the one through user space.
 func TestTraffic(t *testing.T) {
 	p := newPair(t, lab.Config{}, "--no-fastdp")
+	testKinds(t, p)
+	t.Run("spanning tree stays", func(t *testing.T) { testSpanningTree(t, p) })
+}
+
+// testKinds sends all kinds of traffic, by whichever path.
+func testKinds(t *testing.T, p pair) {
 	t.Run("unicast", func(t *testing.T) { testUnicast(t, p) })
 	t.Run("broadcast", func(t *testing.T) { testBroadcast(t, p) })
 	t.Run("multicast", func(t *testing.T) { testMulticast(t, p) })
@@ -50,7 +56,6 @@ func TestTraffic(t *testing.T) {
 	t.Run("NDP", func(t *testing.T) { testNDP(t, p) })
 	t.Run("any ethertype", func(t *testing.T) { testEthertypes(t, p) })
 	t.Run("any size", func(t *testing.T) { testSizes(t, p) })
-	t.Run("spanning tree stays", func(t *testing.T) { testSpanningTree(t, p) })
 	t.Run("bulk", func(t *testing.T) { testBulk(t, p) })
 }
 

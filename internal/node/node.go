@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -22,7 +21,6 @@ import (
 	"weave/peer/session"
 	"weave/runtime/netlink"
 	"weave/stack"
-	overlay "weave/stack/host"
 	"weave/tun"
 )
 
@@ -195,33 +193,6 @@ func (n *node) openHost() error {
 		return err
 	}
 	return n.openService()
-}
-
-// openUserHost is openHost without the rights of root.
-func (n *node) openUserHost() error {
-	wired, err := newUserHost(n.dp, n.cfg.MTU, n.log.With("part", "namespaces"))
-	if err != nil {
-		return err
-	}
-	n.host = wired
-	if n.presence, err = n.openPresence(); err != nil {
-		return err
-	}
-	n.services = newPortServices(n, newUserPorts(n.presence.Host))
-	if n.cfg.Names.Domain != "" || n.cfg.Egress {
-		wired.service = n.presence.service
-	}
-	if !n.cfg.Egress {
-		return nil
-	}
-	wired.egress = []netip.Addr{n.presence.service, n.presence.LinkLocal()}
-	return n.presence.EnableEgress(overlay.EgressConfig{
-		Owner: wired.owner, DeniedPorts: []uint16{uint16(n.cfg.Port)},
-		Allow: func(_, _ string, to netip.AddrPort) bool { // what is on the overlay is not to be looked for elsewhere
-			c := n.cfg.Addresses
-			return !(c.Range.IsValid() && c.Range.Contains(to.Addr())) && !(c.V6.IsValid() && c.V6.Contains(to.Addr()))
-		},
-	})
 }
 
 // openAttachments takes over what was attached before.

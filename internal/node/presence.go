@@ -18,6 +18,33 @@ type presence struct {
 	service netip.Addr // containers of this host reach it without being in its subnet
 }
 
+// openUserHost is openHost without the rights of root.
+func (n *node) openUserHost() error {
+	wired, err := newUserHost(n.dp, n.cfg.MTU, n.log.With("part", "namespaces"))
+	if err != nil {
+		return err
+	}
+	n.host = wired
+	if n.presence, err = n.openPresence(); err != nil {
+		return err
+	}
+	n.services = newPortServices(n, newUserPorts(n.presence.Host))
+	if n.cfg.Names.Domain != "" || n.cfg.Egress {
+		wired.service = n.presence.service
+	}
+	if !n.cfg.Egress {
+		return nil
+	}
+	wired.egress = []netip.Addr{n.presence.service, n.presence.LinkLocal()}
+	return n.presence.EnableEgress(overlay.EgressConfig{
+		Owner: wired.owner, DeniedPorts: []uint16{uint16(n.cfg.Port)},
+		Allow: func(_, _ string, to netip.AddrPort) bool { // what is on the overlay is not to be looked for elsewhere
+			c := n.cfg.Addresses
+			return !(c.Range.IsValid() && c.Range.Contains(to.Addr())) && !(c.V6.IsValid() && c.V6.Contains(to.Addr()))
+		},
+	})
+}
+
 // openPresence makes the stack and its service address.
 func (n *node) openPresence() (*presence, error) {
 	h, err := overlay.New(overlay.Config{MAC: n.memory.name[:], MTU: n.cfg.MTU})

@@ -51,7 +51,7 @@ func TestFullMeshFromOneSeed(t *testing.T) {
 	for _, n := range []int{1, 2, 3, 10, 30} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			if n > 10 && testing.Short() {
-				t.Skip("a minute under the race detector")
+				t.Skip("-short leaves the larger networks out")
 			}
 			w := start(t, sim.Config{Seed: uint64(n), Spread: 20 * time.Millisecond}, n)
 			took := mustReach(t, w, time.Minute, converged(w))

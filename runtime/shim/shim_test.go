@@ -211,7 +211,7 @@ func TestSignals(t *testing.T) {
 	// none is sent before the trap is set.
 	ready := filepath.Join(t.TempDir(), "ready")
 	w := start(t, d.NoWait, nil, "sh", "-c", `trap "exit 9" TERM; : >"$0"; while :; do sleep 0.01; done`, ready)
-	for deadline := time.Now().Add(testPatience); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(testPatience); ; {
 		if _, err := os.Stat(ready); err == nil {
 			break
 		}
