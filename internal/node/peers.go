@@ -59,7 +59,7 @@ type peerState struct {
 	gone  time.Time // the mesh no longer has the peer; zero while it has
 
 	paths  peer.Paths
-	probes map[uint32]probe
+	probes []probe // in the order they were asked
 	seq    uint32
 	beaten time.Time // when probes was swept
 

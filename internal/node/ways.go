@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	"weave/peer"
@@ -17,6 +18,7 @@ const overlaySleeve = "sleeve"
 
 // probe is a heartbeat that was asked and not answered yet.
 type probe struct {
+	seq  uint32
 	way  peer.Way
 	size int // of the IP packet it made; 0: a small one
 	at   time.Time
@@ -94,27 +96,23 @@ func (l *sessionLoop) ask(p *peerState, w peer.Way, size int, now time.Time) {
 		return
 	}
 	p.seq++
-	if p.probes == nil {
-		p.probes = map[uint32]probe{}
-	}
-	p.probes[p.seq] = probe{way: w, size: size, at: now}
+	p.probes = append(p.probes, probe{seq: p.seq, way: w, size: size, at: now})
 	hb := wire.DataHeartbeat{Seq: p.seq, Timestamp: int64(now.Sub(l.dp.started))} // monotonic, deaf to changes of the clock
-	l.out.over(p.remote, at, wire.AppendHeartbeat(nil, hb, size-at.overhead()))
+	l.out.scratch = wire.AppendHeartbeat(l.out.scratch[:0], hb, size-at.overhead())
+	l.out.over(p.remote, at, l.out.scratch)
 }
 
-// sweep forgets questions that nobody will answer.
+// sweep forgets questions that nobody will answer. What a search for the MTU asked
+// must not stay in memory for each peer, so what is left moves to where it just fits.
 func (l *sessionLoop) sweep(p *peerState, now time.Time) {
 	if now.Sub(p.beaten) < probeLife {
 		return
 	}
 	p.beaten = now
-	left := make(map[uint32]probe, len(p.probes)) // anew: after a search for the MTU the old one would stay large
-	for seq, b := range p.probes {
-		if now.Sub(b.at) <= probeLife {
-			left[seq] = b
-		}
+	kept := slices.DeleteFunc(p.probes, func(b probe) bool { return now.Sub(b.at) > probeLife })
+	if p.probes = kept; cap(kept) > 2*len(kept)+8 {
+		p.probes = append([]probe(nil), kept...)
 	}
-	p.probes = left
 }
 
 // answered takes the answer to a heartbeat.
@@ -122,11 +120,12 @@ func (l *sessionLoop) answered(ctx context.Context, p *peerState, b beat, now ti
 	if p == nil || b.rtt < 0 {
 		return
 	}
-	asked, ok := p.probes[b.seq]
-	if !ok {
+	at := slices.IndexFunc(p.probes, func(asked probe) bool { return asked.seq == b.seq })
+	if at < 0 {
 		return
 	}
-	delete(p.probes, b.seq)
+	asked := p.probes[at]
+	p.probes = slices.Delete(p.probes, at, at+1)
 	mtu := p.paths.MTU(asked.way)
 	if mtu == nil {
 		return // the way is not known any more
@@ -187,26 +186,42 @@ type pathSlot interface {
 	Store(*path)
 }
 
-// pathOf makes the path that goes a certain way; nil if it cannot be gone now.
+// pathOf is the path that goes a certain way, that in use if it does; nil if it
+// cannot be gone now.
 func (l *sessionLoop) pathOf(p *peerState, w peer.Way) *path {
+	next := l.plan(p, w)
+	for _, used := range [...]*path{p.path.Load(), p.link.Load()} {
+		if used != nil && *used == next {
+			return used
+		}
+	}
+	if next.way.IsZero() {
+		return nil
+	}
+	made := next
+	return &made
+}
+
+// plan makes the path that goes a certain way; a zero one if it cannot be gone now.
+func (l *sessionLoop) plan(p *peerState, w peer.Way) path {
 	mtu := p.paths.MTU(w)
 	if mtu == nil {
-		return nil
+		return path{}
 	}
 	ceiling, ok := l.ceiling(p, w, mtu)
 	if !ok {
-		return nil
+		return path{}
 	}
 	if mtu.Current() == 0 || ceiling < mtu.Current() || (w.Kind == peer.WayRelay && ceiling != mtu.Ceiling()) {
 		mtu.Begin(ceiling)
 	}
 	switch w.Kind {
 	case peer.WayRelay:
-		return newRelayPath(p.hop.Load(), mtu.Current())
+		return *newRelayPath(p.hop.Load(), mtu.Current())
 	case peer.WayStream:
-		return newStreamPath(p.wish.conn, mtu.Current())
+		return *newStreamPath(p.wish.conn, mtu.Current())
 	}
-	return newPath(w.Addr, mtu.Current())
+	return *newPath(w.Addr, mtu.Current())
 }
 
 // ceiling is the most that a way can carry, bytes at IP level; false if the way

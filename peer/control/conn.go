@@ -30,15 +30,18 @@ type Conn struct {
 	static  [32]byte
 	version uint8
 
-	tr   *Transport
-	tcp  *net.TCPConn
-	in   half          // the reader's
-	out  half          // the writer's
-	wake chan struct{} // capacity 1: the writer should look
+	tr     *Transport
+	tcp    *net.TCPConn
+	in     half        // the reader's
+	out    half        // the writer's
+	beat   *time.Timer // to the next heartbeat of ours
+	writer sync.WaitGroup
 
 	mu      sync.Mutex // for what follows
 	pending pending
+	writing bool // a writer runs, or has said goodbye
 	closing bool
+	ended   bool      // nothing can be written any more
 	closeBy time.Time // when closing
 	cause   error     // why closing or closed
 }
@@ -68,8 +71,8 @@ func (c *Conn) Send(m *wire.Control) {
 		return
 	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.closing {
-		c.mu.Unlock()
 		return
 	}
 	before := c.pending.merged
@@ -81,30 +84,29 @@ func (c *Conn) Send(m *wire.Control) {
 		c.tr.count.overflows.Add(1)
 		c.beginClose(errors.New("peer does not keep up: send queue full"))
 	}
-	c.mu.Unlock()
-	c.poke()
+	c.startWriter()
 }
 
 // sendData queues a message of a data session, unless too much of these wait.
 func (c *Conn) sendData(message []byte) bool {
 	c.mu.Lock()
-	ok := !c.closing && c.pending.addData(message, c.tr.limits.Data)
-	c.mu.Unlock()
-	if ok {
-		c.poke()
+	defer c.mu.Unlock()
+	if c.closing || !c.pending.addData(message, c.tr.limits.Data) {
+		return false
 	}
-	return ok
+	c.startWriter()
+	return true
 }
 
 // Close sends what waits and a Goodbye, then closes; it takes at most
 // Limits.Goodbye. Only the first reason counts.
 func (c *Conn) Close(reason string) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if !c.closing {
 		c.beginClose(&ClosedError{Reason: reason})
 	}
-	c.mu.Unlock()
-	c.poke()
+	c.startWriter()
 }
 
 // beginClose goes from open to closing; the caller holds mu.
@@ -117,34 +119,19 @@ func (c *Conn) beginClose(cause error) {
 // fail goes to closed at once.
 func (c *Conn) fail(err error) {
 	c.mu.Lock()
-	c.closing = true
+	c.closing, c.ended = true, true
 	if c.cause == nil {
 		c.cause = err
 	}
 	c.mu.Unlock()
 	_ = c.tcp.Close()
-	c.poke()
-}
-
-func (c *Conn) poke() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
 }
 
 // run serves the connection until both directions have ended, and returns why.
 func (c *Conn) run() error {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		c.fail(c.read())
-	}()
-	if err := c.writeAll(); err != nil {
-		c.fail(err)
-	}
-	<-done // after a goodbye: the other end closes, or the deadline passes
-	_ = c.tcp.Close()
+	c.fail(c.read()) // after a goodbye of ours: the other end closes, or the deadline passes
+	c.writer.Wait()
+	c.beat.Stop()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.pending = pending{}

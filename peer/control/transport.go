@@ -250,11 +250,13 @@ func (t *Transport) emit(e Event) {
 func (t *Transport) serve(tcp *net.TCPConn, dialled string, s session) {
 	c := &Conn{
 		dialled: dialled, remote: remoteOf(tcp), static: s.static, version: s.version,
-		tr: t, tcp: tcp, wake: make(chan struct{}, 1),
+		tr: t, tcp: tcp,
 		in:  half{cs: s.recv, rekey: t.limits.Rekey},
 		out: half{cs: s.send, rekey: t.limits.Rekey},
 	}
+	c.beat = time.AfterFunc(t.limits.Heartbeat, c.remind)
 	if !t.register(c) {
+		c.beat.Stop()
 		_ = tcp.Close()
 		return
 	}

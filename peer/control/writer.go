@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -20,49 +19,62 @@ type outbox struct {
 	frames, plain []byte
 }
 
-// writeAll sends what waits, and a heartbeat when nothing does, until the
-// connection is closing; then the goodbye. nil means that the other end was
-// told and will close.
+// startWriter has what waits written, unless that is under way. Writers come and
+// go, so that a connection on which nothing is said costs no goroutine for it.
+// The caller holds mu.
+func (c *Conn) startWriter() {
+	if c.writing || c.ended {
+		return
+	}
+	c.writing = true
+	c.writer.Go(func() {
+		if err := c.writeAll(); err != nil {
+			c.fail(err)
+		}
+	})
+}
+
+// remind sends a heartbeat, as nothing else was sent for a while.
+func (c *Conn) remind() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pending.beat = true
+	c.startWriter()
+}
+
+// writeAll sends all that waits, and if the connection is closing, the goodbye:
+// the other end is told then, and will close.
 func (c *Conn) writeAll() error {
-	beat := time.NewTimer(c.tr.limits.Heartbeat)
-	defer beat.Stop()
 	var box outbox
 	for {
-		closing, err := c.flush(&box)
+		m, closing := c.next(len(box.frames) == 0)
+		var err error
+		switch {
+		case m != nil:
+			err = c.seal(&box, m)
+		case len(box.frames) > 0:
+			err = c.write(&box)
+		case closing:
+			return c.sayGoodbye(&box)
+		default:
+			return nil
+		}
 		if err != nil {
 			return err
 		}
-		if closing {
-			return c.sayGoodbye(&box)
-		}
-		beat.Reset(c.tr.limits.Heartbeat)
-		select {
-		case <-c.wake:
-		case <-beat.C:
-			c.mu.Lock()
-			c.pending.beat = true
-			c.mu.Unlock()
-		}
 	}
 }
 
-// flush sends all that waits and says whether the connection is closing.
-func (c *Conn) flush(box *outbox) (closing bool, err error) {
-	for {
-		m, closing := c.next()
-		if m == nil {
-			return closing, c.write(box)
-		}
-		if err := c.seal(box, m); err != nil {
-			return closing, err
-		}
-	}
-}
-
-func (c *Conn) next() (*wire.Control, bool) {
+// next takes the next message. nil with done says that the writer has nothing
+// left to do; another one may start then, unless the connection is closing.
+func (c *Conn) next(done bool) (m *wire.Control, closing bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.pending.next(), c.closing
+	m = c.pending.next()
+	if m == nil && done && !c.closing {
+		c.writing = false
+	}
+	return m, c.closing
 }
 
 func (c *Conn) sayGoodbye(box *outbox) error {
@@ -106,6 +118,7 @@ func (c *Conn) write(box *outbox) error {
 		b = b[n:]
 	}
 	*box, c.out.buf = outbox{}, nil // idle connections hold nothing
+	c.beat.Reset(c.tr.limits.Heartbeat)
 	return nil
 }
 
