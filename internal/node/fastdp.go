@@ -161,14 +161,18 @@ func (f *fastdp) state(n peer.Name) (on bool, why string) {
 	return s == wire.FastOn, why
 }
 
-// key is that of the reports exchanged with a peer.
-func (f *fastdp) key(r *remote) *[32]byte {
-	shared, err := curve25519.X25519(f.secret[:], r.key[:])
+// key is that of the reports exchanged with a peer; it is made once, as there are several a second.
+func (f *fastdp) key(p *peerState) *[32]byte {
+	if p.reportKey != nil {
+		return p.reportKey
+	}
+	shared, err := curve25519.X25519(f.secret[:], p.remote.key[:])
 	if err != nil { // the session machine has refused such keys
 		return &[32]byte{}
 	}
 	key := wire.FastKey(shared)
-	return &key
+	p.reportKey = &key
+	return p.reportKey
 }
 
 // perform does what the core says, in its order.

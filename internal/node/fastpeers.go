@@ -170,7 +170,7 @@ func (l *sessionLoop) fastReported(ctx context.Context, p *peerState, plain []by
 	if p == nil || f == nil || f.core == nil {
 		return
 	}
-	r, ok := wire.ParseFastReport(plain, f.key(p.remote), p.name, f.self)
+	r, ok := wire.ParseFastReport(plain, f.key(p), p.name, f.self)
 	if !ok {
 		l.dp.counters.add(dropShort, 1)
 		return
@@ -187,7 +187,7 @@ func (l *sessionLoop) sendReport(s peer.FastSend) {
 	if p == nil || p.keys.Sending() == nil || p.path.Load() == nil {
 		return
 	}
-	l.out.plain(p.remote, wire.AppendFastReport(nil, s.Report, l.fast.key(p.remote), l.fast.self, p.name))
+	l.out.plain(p.remote, wire.AppendFastReport(nil, s.Report, l.fast.key(p), l.fast.self, p.name))
 }
 
 // fastAdd puts a peer that has just become known, or known again, into the set that it is in.

@@ -63,6 +63,8 @@ type peerState struct {
 	seq    uint32
 	beaten time.Time // when probes was swept
 
+	reportKey *[32]byte // see fastdp.key; nil until it is needed
+
 	frames    uint64    // of remote.sent and passed, when last looked at
 	trafficAt time.Time // when that had grown
 	asked     time.Time // when candidates of a distant one were
