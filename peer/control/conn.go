@@ -32,7 +32,8 @@ type Conn struct {
 
 	tr     *Transport
 	tcp    *net.TCPConn
-	in     half        // the reader's
+	in     half // the reader's
+	ahead  *bufio.Reader
 	out    half        // the writer's
 	beat   *time.Timer // to the next heartbeat of ours
 	writer sync.WaitGroup
@@ -127,51 +128,64 @@ func (c *Conn) fail(err error) {
 	_ = c.tcp.Close()
 }
 
-// run serves the connection until both directions have ended, and returns why.
-func (c *Conn) run() error {
-	c.fail(c.read()) // after a goodbye of ours: the other end closes, or the deadline passes
-	c.writer.Wait()
-	c.beat.Stop()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.pending = pending{}
-	return c.cause
-}
-
 // readAhead is a few small frames, in bytes. Longer ones are read to where they
 // are opened.
 const readAhead = 256
 
-// read delivers messages until the stream ends.
+// sit reads until the stream ends, and then ends the connection. To take a message
+// apart stretches a goroutine's stack, and the runtime does not take that back; so
+// who has done that leaves the waiting for the next one to a new goroutine.
+func (c *Conn) sit() {
+	err := c.read()
+	if err == nil {
+		c.tr.group.Go(c.sit)
+		return
+	}
+	c.fail(err) // after a goodbye: the other end closed, or the deadline passed
+	c.writer.Wait()
+	c.beat.Stop()
+	c.tr.ended(c)
+}
+
+// read delivers messages until none is left at the moment; an error is the end
+// of the stream.
 func (c *Conn) read() error {
-	r := bufio.NewReaderSize(c.tcp, readAhead)
 	for {
-		if r.Buffered() == 0 {
-			c.in.buf = nil // idle connections hold little
-		}
-		b, err := c.readMessage(r)
+		b, err := c.readMessage(c.ahead)
 		if err != nil {
 			return readError(err)
 		}
-		m := new(wire.Control) // copies out of b
-		if err := proto.Unmarshal(b, m); err != nil {
-			c.tr.count.malformed.Add(1)
-			continue
+		if err := c.take(b); err != nil {
+			return err
 		}
-		if m.GetHeartbeat() != nil || c.isClosing() {
-			continue
-		}
-		if d := m.GetData(); d != nil {
-			if c.tr.cfg.Data != nil {
-				c.tr.cfg.Data(Data{Conn: c, Message: d.GetMessage()})
-			}
-			continue
-		}
-		c.tr.emit(Message{Conn: c, Message: m})
-		if bye := m.GetGoodbye(); bye != nil {
-			return &GoodbyeError{Reason: printable(bye.GetReason())}
+		if c.ahead.Buffered() == 0 {
+			c.in.buf = nil // idle connections hold little
+			return nil
 		}
 	}
+}
+
+// take delivers a message; an error is the end of the stream.
+func (c *Conn) take(b []byte) error {
+	m := new(wire.Control) // copies out of b
+	if err := proto.Unmarshal(b, m); err != nil {
+		c.tr.count.malformed.Add(1)
+		return nil
+	}
+	if m.GetHeartbeat() != nil || c.isClosing() {
+		return nil
+	}
+	if d := m.GetData(); d != nil {
+		if c.tr.cfg.Data != nil {
+			c.tr.cfg.Data(Data{Conn: c, Message: d.GetMessage()})
+		}
+		return nil
+	}
+	c.tr.emit(Message{Conn: c, Message: m})
+	if bye := m.GetGoodbye(); bye != nil {
+		return &GoodbyeError{Reason: printable(bye.GetReason())}
+	}
+	return nil
 }
 
 // readMessage joins the parts of one message.

@@ -50,7 +50,7 @@ func (t *Transport) dial(ctx context.Context, target string) {
 	for _, addr := range addrs {
 		tcp, s, err := t.connectAny(ctx, addr)
 		if err == nil {
-			t.group.Go(func() { t.serve(tcp, target, s) }) // with a stack that no handshake has stretched
+			t.serve(tcp, target, s)
 			return
 		}
 		if ctx.Err() != nil {

@@ -18,7 +18,7 @@
 //
 // All methods may be called by any goroutine and, Run excepted, never block. All
 // goroutines are started inside Run, which waits for them. Each connection has a
-// reader of its own, a queue that is bounded and merges, and a writer while
+// reader, a queue that is bounded and merges, and a writer while
 // something waits in it: a peer that does not read delays nobody, and is dropped once its
 // socket has taken nothing for Limits.Write or its queue is full.
 //

@@ -57,7 +57,7 @@ func (t *Transport) incoming(ctx context.Context, tcp *net.TCPConn) {
 	s, err := t.shake(ctx, tcp, *t.psks.Load(), false)
 	t.half.remove(tcp)
 	if err == nil {
-		t.group.Go(func() { t.serve(tcp, "", s) }) // with a stack that no handshake has stretched
+		t.serve(tcp, "", s)
 		return
 	}
 	t.cfg.Log.Debug("incoming connection refused", "remote", remote, "reason", err)

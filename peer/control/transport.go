@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bufio"
 	"context"
 	"crypto/ecdh"
 	"errors"
@@ -246,11 +247,11 @@ func (t *Transport) emit(e Event) {
 	}
 }
 
-// serve runs a connection from the end of its handshake to its own.
+// serve begins a connection whose handshake has ended.
 func (t *Transport) serve(tcp *net.TCPConn, dialled string, s session) {
 	c := &Conn{
 		dialled: dialled, remote: remoteOf(tcp), static: s.static, version: s.version,
-		tr: t, tcp: tcp,
+		tr: t, tcp: tcp, ahead: bufio.NewReaderSize(tcp, readAhead),
 		in:  half{cs: s.recv, rekey: t.limits.Rekey},
 		out: half{cs: s.send, rekey: t.limits.Rekey},
 	}
@@ -261,10 +262,18 @@ func (t *Transport) serve(tcp *net.TCPConn, dialled string, s session) {
 		return
 	}
 	t.emit(Up{Conn: c})
-	err := c.run()
+	t.group.Go(c.sit) // with a stack that no handshake has stretched
+}
+
+// ended forgets a connection of which both directions have ended.
+func (t *Transport) ended(c *Conn) {
 	t.mu.Lock()
 	delete(t.state.conns, c.id)
 	t.mu.Unlock()
+	c.mu.Lock()
+	c.pending = pending{}
+	err := c.cause
+	c.mu.Unlock()
 	t.emit(Down{Conn: c, Err: err})
 }
 
