@@ -32,6 +32,18 @@ type wish struct {
 	view   *peer.View // knows where distant peers may be; nil: nobody is distant
 }
 
+// same tells that the session loop would find nothing to do: views aside, which
+// it asks when it needs them.
+func (w *wish) same(o *wish) bool {
+	return w.sparse == o.sparse && slices.EqualFunc(w.peers, o.peers, neighbour.same)
+}
+
+func (n neighbour) same(o neighbour) bool {
+	return n.name == o.name && n.uid == o.uid && n.key == o.key && n.aes == o.aes && n.fast == o.fast && n.esp == o.esp && n.mtu == o.mtu &&
+		n.clear == o.clear && n.conn == o.conn && n.distant == o.distant && n.via == o.via &&
+		slices.Equal(n.secrets, o.secrets) && slices.Equal(n.candidates, o.candidates)
+}
+
 // neighbour is a peer as the mesh describes it to the session loop.
 type neighbour struct {
 	name       peer.Name

@@ -80,9 +80,12 @@ func newPeerBook() peerBook {
 }
 
 // want replaces what the mesh wants; any goroutine may call it, it never blocks.
+// Most views of the mesh differ in what is of no interest here, some round-trip
+// time between others.
 func (l *sessionLoop) want(w wish) {
-	l.wanted.Store(&w)
-	offer(l.wake, struct{}{})
+	if old := l.wanted.Swap(&w); old == nil || !old.same(&w) {
+		offer(l.wake, struct{}{})
+	}
 }
 
 // accept replaces the secrets; any goroutine may call it, it never blocks. Keys in

@@ -3,9 +3,11 @@ package node
 import (
 	"math/rand/v2"
 	"net/netip"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
+	"unsafe"
 
 	"weave/peer"
 )
@@ -45,6 +47,40 @@ func TestWantedSessions(t *testing.T) {
 		}
 		if !slices.Equal(got, []byte{2, 3, 4}) || w.sparse != sparse {
 			t.Errorf("sparse %v: sessions with %v", sparse, got)
+		}
+	}
+}
+
+// Whatever changes about a peer is news to the session loop.
+func TestSameWish(t *testing.T) {
+	full := func() neighbour {
+		return neighbour{secrets: []peer.SecretID{1}, candidates: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.2:6783")}}
+	}
+	one, two := wish{peers: []neighbour{full()}}, wish{peers: []neighbour{full()}}
+	if !one.same(&two) {
+		t.Error("what is the same is not")
+	}
+	if other := (wish{sparse: true, peers: one.peers}); one.same(&other) || one.same(&wish{}) {
+		t.Error("what is not the same is")
+	}
+	fields := reflect.TypeFor[neighbour]()
+	for i := range fields.NumField() {
+		n := full()
+		field := reflect.NewAt(fields.Field(i).Type, unsafe.Add(unsafe.Pointer(&n), fields.Field(i).Offset)).Elem()
+		switch field.Kind() {
+		case reflect.Array:
+			field.Index(0).SetUint(1)
+		case reflect.Bool:
+			field.SetBool(true)
+		case reflect.Int:
+			field.SetInt(1)
+		case reflect.Uint64:
+			field.SetUint(1)
+		default:
+			field.SetZero()
+		}
+		if full().same(n) {
+			t.Errorf("another %s is no news", fields.Field(i).Name)
 		}
 	}
 }
