@@ -24,10 +24,11 @@ import (
 //	table ip weave {
 //		chain multicast {
 //			type filter hook input priority filter; policy accept;
+//			ip daddr != 224.0.0.0/4 accept     nearly every packet ends here
 //			ip protocol igmp accept
 //			ip saddr 0.0.0.0 accept
 //			ip saddr 10.2.1.0/24 accept        one for each source
-//			iifname "ethwe" ip daddr 224.0.0.0/4 counter drop
+//			iifname "ethwe" counter drop
 //		}
 //	}
 //
@@ -147,7 +148,10 @@ var unspecified = netip.PrefixFrom(netip.IPv4Unspecified(), 32)
 
 func filterRules(f runtime.Filter) [][]expr.Any {
 	accept, drop := &expr.Verdict{Kind: expr.VerdictAccept}, &expr.Verdict{Kind: expr.VerdictDrop}
+	others := within(ipDest, runtime.Multicast())
+	others[len(others)-1].(*expr.Cmp).Op = expr.CmpOpNeq
 	rules := [][]expr.Any{
+		append(others, accept),
 		{load(ipProtocol, 1), equal([]byte{unix.IPPROTO_IGMP}), accept},
 		append(within(ipSource, unspecified), accept),
 	}
@@ -157,7 +161,6 @@ func filterRules(f runtime.Filter) [][]expr.Any {
 	inner := make([]byte, unix.IFNAMSIZ)
 	copy(inner, runtime.Inner)
 	last := []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: unix.NFT_REG_1}, equal(inner)}
-	last = append(last, within(ipDest, runtime.Multicast())...)
 	return append(rules, append(last, &expr.Counter{}, drop))
 }
 
