@@ -15,6 +15,7 @@ import (
 
 	"weave/internal/store"
 	"weave/peer"
+	"weave/peer/session"
 	"weave/peer/wire"
 	"weave/runtime/netlink"
 	"weave/stack"
@@ -54,6 +55,7 @@ type fastdp struct {
 
 	beats  []netip.Addr // to whom they go
 	learnt map[stack.MAC]time.Time
+	keys   map[session.PublicKey]*[32]byte // of reports, by the peer's key
 	sparse bool
 }
 
@@ -123,6 +125,7 @@ func (f *fastdp) adopt(now time.Time, sealed bool) error {
 			in.Barred = append(in.Barred, a)
 		}
 	}
+	f.keys = map[session.PublicKey]*[32]byte{}
 	f.core, f.learnt, f.queue = peer.NewFastPaths(f.self, rand.Reader), map[stack.MAC]time.Time{}, newFastQueue()
 	f.beats = flooded // whoever is flooded to has had beats as well
 	eff := f.core.Step(now, in)
@@ -169,13 +172,17 @@ func (f *fastdp) state(n peer.Name) (on bool, why string) {
 	return s == wire.FastOn, why
 }
 
-// key is that of the reports exchanged with a peer.
+// key is that of the reports exchanged with a peer. They are many, and to find it takes longer than all else about one.
 func (f *fastdp) key(r *remote) *[32]byte {
+	if key := f.keys[r.key]; key != nil {
+		return key
+	}
 	shared, err := curve25519.X25519(f.secret[:], r.key[:])
 	if err != nil { // the session machine has refused such keys
 		return &[32]byte{}
 	}
 	key := wire.FastKey(shared)
+	f.keys[r.key] = &key
 	return &key
 }
 
@@ -186,7 +193,9 @@ func (f *fastdp) perform(l *sessionLoop, eff peer.FastEffects) {
 	for _, s := range eff.Raise {
 		f.shields.raise(s.At, l.named(s.Name))
 	}
-	f.shields.apply(now)
+	if len(eff.Raise) > 0 || eff.Changed {
+		f.shields.apply(now)
+	}
 	j := fastJob{save: eff.Save, beat: eff.Beat, admit: eff.Changed, then: fastThen{reports: eff.Reports}}
 	if eff.Changed {
 		j.allow, j.beats = f.shields.without(eff.Allow), f.shields.without(eff.Beats)
@@ -204,9 +213,10 @@ func (f *fastdp) perform(l *sessionLoop, eff peer.FastEffects) {
 	f.enqueue(l, j)
 }
 
-// enqueue gives a job to the worker, or does it where that has ended, or has not begun: without a loop.
+// enqueue gives a job to the worker, or does it where nothing is to be waited for, or where the worker has ended, or has not begun:
+// without a loop.
 func (f *fastdp) enqueue(l *sessionLoop, j fastJob) {
-	if j.empty() || l != nil && f.queue.put(j) {
+	if j.empty() || l != nil && !(j.quick() && f.queue.quiet()) && f.queue.put(j) {
 		return
 	}
 	f.do(j)

@@ -217,6 +217,7 @@ func (l *sessionLoop) fastAdd(p *peerState) {
 func (l *sessionLoop) fastRemove(p *peerState, now time.Time) {
 	if f := l.fast; f != nil && f.core != nil {
 		f.perform(l, f.core.Step(now, peer.FastGone{Name: p.name}))
+		delete(f.keys, p.key)
 	}
 }
 

@@ -41,8 +41,11 @@ type fastThen struct {
 	reports []peer.FastSend
 }
 
-func (j *fastJob) empty() bool {
-	return j.save == nil && !j.admit && len(j.moves) == 0 && j.beat == nil && j.learn == nil && j.then.empty()
+func (j *fastJob) empty() bool { return j.quick() && j.then.empty() }
+
+// quick tells that there is nothing for the worker, as with most reports.
+func (j *fastJob) quick() bool {
+	return j.save == nil && !j.admit && len(j.moves) == 0 && j.beat == nil && j.learn == nil
 }
 
 func (t *fastThen) empty() bool { return len(t.lower)+len(t.moved)+len(t.reports) == 0 }
@@ -127,6 +130,13 @@ func (q *fastQueue) settle() {
 	for (q.busy || len(q.jobs) > 0) && !q.ended {
 		q.idle.Wait()
 	}
+}
+
+// quiet tells that no job waits or is being done, and none was done that is not heard of.
+func (q *fastQueue) quiet() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return !q.busy && len(q.jobs) == 0 && len(q.done) == 0
 }
 
 // end refuses further jobs; false if there are some yet.

@@ -17,7 +17,7 @@ import (
 const (
 	settleRules = 100 * time.Millisecond // after a change of others, before ours are looked at
 	retryRules  = time.Second            // after they could not be looked at, or changed
-	lookAround  = 2 * time.Second        // between looks at what else the rules depend on
+	lookAround  = 5 * time.Second        // between looks at what else the rules depend on
 	watchBuffer = 1 << 20                // bytes; what does not fit is told as ENOBUFS
 )
 
