@@ -105,7 +105,7 @@ func renderAll(p *plan, results []result) string {
 	for _, r := range results {
 		fmt.Fprintf(&b, "### %s\n\n%s.\n\n", r.underlay.name, strings.ToUpper(r.underlay.about[:1])+r.underlay.about[1:])
 		if r.special != nil {
-			b.WriteString(renderIdlePeers(r.special))
+			b.WriteString(r.underlay.show(r.special))
 		} else {
 			b.WriteString(render(p, r))
 		}

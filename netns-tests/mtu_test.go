@@ -137,3 +137,45 @@ func TestMTUTold(t *testing.T) {
 	defer s.Close()
 	must(t, p.c1.AskTCP("10.2.1.2:7", bytes.Repeat([]byte("0123456789abcdef"), 1<<14), soon))
 }
+
+// Somebody gives both containers' interfaces an MTU that nothing between them has. TCP does not stall, IPv4 and IPv6, on the kernel's
+// path, through user space, and there also when the path falls below what containers are told:
+//
+//	c1 (1500) ── host1 ══1500, then 1300══ host2 ── (1500) c2
+func TestMTURaisedInside(t *testing.T) {
+	l := mesh(t, lab.Config{Hosts: 2, Plain: true})
+	onFast(t, l.Hosts...)
+	p := joinPair(t, l)
+	for i, c := range []*lab.Container{p.c1, p.c2} {
+		must(t, c.SetLinkMTU("ethwe", 1500))
+		for _, addr := range []string{fmt.Sprintf("10.2.1.%d:7", i+1), fmt.Sprintf("[fd02::%d]:7", i+1)} {
+			s, err := c.EchoTCP(addr)
+			must(t, err)
+			t.Cleanup(func() { _ = s.Close() })
+		}
+	}
+	streams := func(where string) {
+		t.Helper()
+		bulk := bytes.Repeat([]byte("0123456789abcdef"), 1<<14)
+		for i, d := range p.both() {
+			for _, addr := range []string{fmt.Sprintf("10.2.1.%d:7", 2-i), fmt.Sprintf("[fd02::%d]:7", 2-i)} {
+				for _, size := range []int{1400, len(bulk)} { // the first is a packet by itself if it is not cut, which the kernel drops
+					if err := d[0].AskTCP(addr, bulk[:size], soon); err != nil {
+						t.Errorf("%s: %d bytes to %s: %v", where, size, addr, err)
+					}
+				}
+			}
+		}
+	}
+	streams("in the kernel")
+	onFast(t, l.Hosts...)
+	for _, h := range l.Hosts {
+		must(t, h.SetMTU(1300))
+	}
+	onSleeve(t, settle, l.Hosts...)
+	streams("through user space")
+	run(t, l.Hosts[0], "reset")
+	if r := p.c1.Run(t.Context(), nil, "", "nft", "list", "tables"); r.RC != 0 || r.Stdout != "" {
+		t.Errorf("rules outlive the attachment: %v", r)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/curve25519"
@@ -29,7 +30,8 @@ const (
 	ageing = 300 * time.Second
 )
 
-// fastdp joins what decides about the kernel path with the kernel, and with the data plane. It belongs to the session loop.
+// fastdp joins what decides about the kernel path with the kernel, and with the data plane. It belongs to the session loop, but for what
+// do does, in its worker: beats, and while jobs are under way sparse.
 //
 // Which set a peer is in, the kernel's or ours, counts for what we send to everybody. Frames to one station take the
 // path that the bridge knows it behind; one that comes to us although the peer is in the kernel's set (the bridge knows
@@ -48,6 +50,7 @@ type fastdp struct {
 	host   *netlink.Host
 	fastRules
 	shields *shields // what encrypts it; nil if there is no kernel path
+	queue   *fastQueue
 
 	beats  []netip.Addr // to whom they go
 	learnt map[stack.MAC]time.Time
@@ -120,7 +123,7 @@ func (f *fastdp) adopt(now time.Time, sealed bool) error {
 			in.Barred = append(in.Barred, a)
 		}
 	}
-	f.core, f.learnt = peer.NewFastPaths(f.self, rand.Reader), map[stack.MAC]time.Time{}
+	f.core, f.learnt, f.queue = peer.NewFastPaths(f.self, rand.Reader), map[stack.MAC]time.Time{}, newFastQueue()
 	f.beats = flooded // whoever is flooded to has had beats as well
 	eff := f.core.Step(now, in)
 	f.perform(nil, eff)
@@ -133,11 +136,16 @@ func (f *fastdp) clearAt(a netip.Addr, sealed bool) bool {
 	return !sealed || slices.ContainsFunc(f.trusted, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// run passes on the beats that come.
+// run does the jobs, and passes on the beats that come.
 func (f *fastdp) run(ctx context.Context) error {
 	if f.core == nil {
 		return nil
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	var worker sync.WaitGroup
+	worker.Go(func() { f.work(ctx) })
+	defer worker.Wait()
+	defer cancel()
 	return f.kernel.Listen(ctx, func(frame []byte) {
 		if b, ok := wire.ParseFastBeat(frame[min(len(frame), wire.EthernetLen):]); ok {
 			offer(f.dp.fastBeats, b)
@@ -175,56 +183,104 @@ func (f *fastdp) key(p *peerState) *[32]byte {
 	return p.reportKey
 }
 
-// perform does what the core says, in its order.
+// perform has done what the core says, in its order: shields first and at once, since the keys of sessions need them, then what takes
+// time, by the worker, then what depends on that.
 func (f *fastdp) perform(l *sessionLoop, eff peer.FastEffects) {
-	if eff.Save != nil {
-		if err := f.store.Put(keyFast, eff.Save); err != nil {
-			f.log.Warn("cannot save who is on the kernel path", "err", err)
-		}
-	}
 	now := time.Now()
 	for _, s := range eff.Raise {
 		f.shields.raise(s.At, l.named(s.Name))
 	}
-	f.shields.apply(now)
+	if len(eff.Raise) > 0 || eff.Changed {
+		f.shields.apply(now)
+	}
+	j := fastJob{save: eff.Save, beat: eff.Beat, admit: eff.Changed, then: fastThen{reports: eff.Reports}}
 	if eff.Changed {
-		f.admit(eff)
+		j.allow, j.beats = f.shields.without(eff.Allow), f.shields.without(eff.Beats)
 	}
 	for _, m := range eff.Moves {
-		f.move(l, m)
+		move := fastMove{FastMove: m}
+		if l != nil {
+			move.p = l.named(m.Name)
+		}
+		j.moves, j.then.moved = append(j.moves, move), append(j.then.moved, m.Name)
 	}
 	for _, s := range eff.Lower {
-		f.shields.lower(s.At, now)
+		j.then.lower = append(j.then.lower, s.At)
 	}
-	if eff.Beat != nil {
-		payload := wire.AppendFastBeat(nil, wire.FastBeat{Name: f.self, Nonce: *eff.Beat})
+	f.enqueue(l, j)
+}
+
+// enqueue gives a job to the worker, or does it where nothing is to be waited for, or where the worker has ended, or has not begun:
+// without a loop.
+func (f *fastdp) enqueue(l *sessionLoop, j fastJob) {
+	if j.empty() || l != nil && !(j.quick() && f.queue.quiet()) && f.queue.put(j) {
+		return
+	}
+	f.do(j)
+	f.after(l, j.then, time.Now())
+}
+
+// do is the worker's part of a job.
+func (f *fastdp) do(j fastJob) {
+	if j.save != nil {
+		if err := f.store.Put(keyFast, j.save); err != nil {
+			f.log.Warn("cannot save who is on the kernel path", "err", err)
+		}
+	}
+	if j.admit {
+		f.admit(j.allow, j.beats)
+	}
+	for _, m := range j.moves {
+		f.move(m)
+	}
+	if j.beat != nil {
+		payload := wire.AppendFastBeat(nil, wire.FastBeat{Name: f.self, Nonce: *j.beat})
 		if err := f.kernel.Beat(payload); err != nil { // the path is left when they do not arrive
 			f.log.Debug("beat", "err", err)
 		}
 	}
-	for _, s := range eff.Reports {
+	if j.learn != nil {
+		if err := f.kernel.Learn(j.learn.mac, j.learn.at); err != nil {
+			f.log.Debug("cannot tell the kernel of a station", "err", err)
+		}
+	}
+}
+
+// after is what waits for a job. Without a loop there is nobody to tell.
+func (f *fastdp) after(l *sessionLoop, then fastThen, now time.Time) {
+	for _, a := range then.lower {
+		f.shields.lower(a, now)
+	}
+	if l == nil {
+		return
+	}
+	for _, n := range then.moved {
+		if p := l.named(n); p != nil {
+			p.news = true
+		}
+	}
+	for _, s := range then.reports {
 		l.sendReport(s)
 	}
 }
 
 // admit lets in those that are tried or on, and sends them beats. Nobody is let in where the rules cannot be changed,
 // so that then nobody comes to be on.
-func (f *fastdp) admit(eff peer.FastEffects) {
-	eff.Allow, eff.Beats = f.shields.without(eff.Allow), f.shields.without(eff.Beats)
-	if err := f.kernel.Allow(eff.Allow); err != nil {
+func (f *fastdp) admit(allow, beats []netip.Addr) {
+	if err := f.kernel.Allow(allow); err != nil {
 		f.log.Warn("cannot change who may use the kernel path", "err", err)
 	}
 	for _, a := range f.beats {
-		if !slices.Contains(eff.Beats, a) {
+		if !slices.Contains(beats, a) {
 			f.complain(f.kernel.SetBeat(a, false))
 		}
 	}
-	for _, a := range eff.Beats {
+	for _, a := range beats {
 		if !slices.Contains(f.beats, a) {
 			f.complain(f.kernel.SetBeat(a, true))
 		}
 	}
-	f.beats = eff.Beats
+	f.beats = beats
 }
 
 func (f *fastdp) complain(err error) {
@@ -235,40 +291,36 @@ func (f *fastdp) complain(err error) {
 
 // move takes a peer from one set to the other. For a moment it is in neither: before it is in a set, the TAP's queue is
 // empty of frames that were sent while it was in the other. So a frame for everybody may miss it, and never comes twice.
-func (f *fastdp) move(l *sessionLoop, m peer.FastMove) {
-	var p *peerState
-	if l != nil {
-		p = l.named(m.Name)
-	}
+//
+// The moment is one call of the kernel, in which it changes the flood list, and on the way off the TAP's queue: which of the
+// frames of that moment the kernel has sent nobody can tell, so none is sent again. Frames to one station follow later.
+func (f *fastdp) move(m fastMove) {
 	if m.On {
-		f.take(p, true)
+		f.take(m.p, m.At, true)
 		f.dp.drain()
-		f.bypass(p, true)
+		f.bypass(m.p, true)
 		f.complain(f.kernel.SetFlood(m.At, true))
 		f.log.Info("on the kernel path", "peer", m.Name, "at", m.At)
-	} else {
-		f.complain(f.kernel.SetFlood(m.At, false))
-		f.take(p, false)
-		for _, a := range append(slices.Clone(m.Froms), m.At) {
-			f.complain(f.kernel.Forget(a))
-		}
-		f.dp.drain()
-		f.bypass(p, false)
-		f.log.Info("off the kernel path", "peer", m.Name, "at", m.At, "why", m.Why)
+		return
 	}
-	if p != nil {
-		p.news = true
+	f.complain(f.kernel.SetFlood(m.At, false))
+	f.dp.drain()
+	f.bypass(m.p, false)
+	f.take(m.p, m.At, false)
+	for _, a := range append(slices.Clone(m.Froms), m.At) {
+		f.complain(f.kernel.Forget(a))
 	}
+	f.log.Info("off the kernel path", "peer", m.Name, "at", m.At, "why", m.Why)
 }
 
 // take says whether frames to one station behind a peer go by the kernel, if they come to us at all.
-func (f *fastdp) take(p *peerState, on bool) {
+func (f *fastdp) take(p *peerState, at netip.Addr, on bool) {
 	if p == nil {
 		return
 	}
 	exit := exitSession
 	switch {
-	case on && f.core.At(p.name).Is6():
+	case on && at.Is6():
 		exit = exitTunnel6
 	case on:
 		exit = exitTunnel4
@@ -288,6 +340,7 @@ func (f *fastdp) spread(l *sessionLoop, sparse bool) {
 	if f.core == nil || f.sparse == sparse {
 		return
 	}
+	f.queue.settle()
 	f.sparse = sparse
 	if sparse {
 		f.complain(f.kernel.Broadcast(false))
@@ -303,7 +356,8 @@ func (f *fastdp) spread(l *sessionLoop, sparse bool) {
 }
 
 // stray tells the kernel where a station is whose frames come to us although its peer is on the kernel path.
-func (f *fastdp) stray(p *peerState, s stray, now time.Time) {
+func (f *fastdp) stray(l *sessionLoop, s stray, now time.Time) {
+	p := l.book.ports[s.port]
 	if f.core == nil || p == nil {
 		return
 	}
@@ -317,7 +371,5 @@ func (f *fastdp) stray(p *peerState, s stray, now time.Time) {
 		}
 	}
 	f.learnt[s.mac] = now
-	if err := f.kernel.Learn(s.mac, at); err != nil {
-		f.log.Debug("cannot tell the kernel of a station", "err", err)
-	}
+	f.enqueue(l, fastJob{learn: &fastStation{mac: s.mac, at: at}})
 }

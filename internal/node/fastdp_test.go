@@ -96,6 +96,27 @@ func TestReceiverTakesLess(t *testing.T) {
 	}
 }
 
+// TCP is had to send what the path takes whole.
+func TestTCPFitsPath(t *testing.T) {
+	a, _, inA, inB := newPair(t, true)
+	to := a.dp.table.Load().remote(firstRemotePort)
+	small := *to.path.Load()
+	small.limit = 600 + wire.FrameOverhead
+	to.path.Store(&small)
+	a.dp.sw.Decide(a.dp.stamp(), frame(1, 9, nil), firstRemotePort)
+	ip := make([]byte, 44)
+	ip[0], ip[3], ip[6], ip[8], ip[9] = 0x45, 44, 0x40, 64, 6
+	copy(ip[20+12:], []byte{6 << 4, 2})
+	copy(ip[40:], []byte{2, 4, 1460 >> 8, 1460 & 0xff})
+	f := frame(9, 1, ip)
+	f[12], f[13] = 8, 0
+	must(t, inA.WriteFrame(f))
+	got := stack.Frame(read(t, inB)[wire.VnetLen:]).Payload()
+	if mss := int(got[42])<<8 | int(got[43]); mss != 560 {
+		t.Errorf("the receiver may send segments of %d bytes", mss)
+	}
+}
+
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {

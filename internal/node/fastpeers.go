@@ -165,7 +165,7 @@ func (l *sessionLoop) fastBeaten(b wire.FastBeat, now time.Time) {
 }
 
 // fastReported takes in what a peer says of the kernel path.
-func (l *sessionLoop) fastReported(ctx context.Context, p *peerState, plain []byte, now time.Time) {
+func (l *sessionLoop) fastReported(p *peerState, plain []byte, now time.Time) {
 	f := l.fast
 	if p == nil || f == nil || f.core == nil {
 		return
@@ -176,9 +176,22 @@ func (l *sessionLoop) fastReported(ctx context.Context, p *peerState, plain []by
 		return
 	}
 	f.perform(l, f.core.Step(now, peer.FastReported{Name: p.name, Report: r}))
-	if p.news {
-		l.fastNews(ctx)
+}
+
+// fastReady tells when something was done for the kernel path.
+func (l *sessionLoop) fastReady() <-chan struct{} {
+	if l.fast == nil || l.fast.core == nil {
+		return nil
 	}
+	return l.fast.queue.ready
+}
+
+// fastDone does what had to wait for that, and tells the mesh.
+func (l *sessionLoop) fastDone(ctx context.Context, now time.Time) {
+	for _, then := range l.fast.queue.reap() {
+		l.fast.after(l, then, now)
+	}
+	l.fastNews(ctx)
 }
 
 // sendReport sends one to a peer that there is a session with.
@@ -194,7 +207,8 @@ func (l *sessionLoop) sendReport(s peer.FastSend) {
 func (l *sessionLoop) fastAdd(p *peerState) {
 	if f := l.fast; f != nil && f.core != nil {
 		on, _ := f.state(p.name)
-		f.take(p, on)
+		f.queue.settle() // or it would be flooded to by us before the kernel has ceased to, after it was known before
+		f.take(p, f.core.At(p.name), on)
 		f.bypass(p, on)
 	}
 }

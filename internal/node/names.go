@@ -105,7 +105,7 @@ func (n *node) openService() error {
 	if n.bridge == nil || n.cfg.Names.Domain == "" || (at.IsValid() && !at.Addr().IsUnspecified()) {
 		return nil
 	}
-	return n.bridge.EnsureService(runtime.ServiceAddress(runtime.MAC(n.memory.name)))
+	return n.bridge.EnsureService(runtime.ServiceAddress(runtime.MAC(n.memory.name)), !at.IsValid())
 }
 
 // listenNames opens the sockets, at the bridge's service address unless another
@@ -140,11 +140,20 @@ func (n *node) listenNames(ctx context.Context, l *namesLoop) error {
 }
 
 func (n *node) openNameSockets(ctx context.Context, l *namesLoop, at netip.AddrPort) (err error) {
-	l.packets, l.streams, err = server.Listen(ctx, at, max(2, goruntime.NumCPU()))
+	l.packets, l.streams, err = n.listenOnHost(ctx, at)
 	if !l.cfg.Listen.IsValid() {
 		err = n.evade(ctx, l, at, err)
 	}
 	return err
+}
+
+// listenOnHost listens at an address; at the service address so that answers leave by the bridge.
+func (n *node) listenOnHost(ctx context.Context, at netip.AddrPort) ([]net.PacketConn, []net.Listener, error) {
+	device := ""
+	if n.bridge != nil && !n.cfg.Names.Listen.IsValid() {
+		device = n.bridge.Name()
+	}
+	return server.ListenAt(ctx, at, max(2, goruntime.NumCPU()), device)
 }
 
 // evade listens at another port where somebody has port 53 of all addresses, and
@@ -157,7 +166,7 @@ func (n *node) evade(ctx context.Context, l *namesLoop, at netip.AddrPort, err e
 		return err
 	}
 	free := netip.AddrPortFrom(at.Addr(), 0)
-	if l.packets, l.streams, err = server.Listen(ctx, free, max(2, goruntime.NumCPU())); err != nil {
+	if l.packets, l.streams, err = n.listenOnHost(ctx, free); err != nil {
 		return err
 	}
 	port := l.streams[0].Addr().(*net.TCPAddr).AddrPort().Port()

@@ -129,11 +129,13 @@ func (l *sessionLoop) run(ctx context.Context) error {
 		case b := <-l.dp.fastBeats:
 			l.fastBeaten(b, l.now())
 		case r := <-l.dp.fastReports:
-			l.fastReported(ctx, l.book.ports[r.port], r.plain, l.now())
+			l.fastReported(l.book.ports[r.port], r.plain, l.now())
 		case s := <-l.dp.strays:
 			if l.fast != nil {
-				l.fast.stray(l.book.ports[s.port], s, l.now())
+				l.fast.stray(l, s, l.now())
 			}
+		case <-l.fastReady():
+			l.fastDone(ctx, l.now())
 		case <-timer.C:
 			l.tick(ctx, l.now())
 			timer.Reset(coarseTick)

@@ -3,6 +3,7 @@ package node
 import (
 	"slices"
 
+	"weave/peer"
 	"weave/peer/wire"
 	"weave/stack"
 )
@@ -171,10 +172,23 @@ func (u *uplink) send(to *remote, buf []byte) {
 		u.stage(to, packet)
 		return
 	}
-	if !wire.IsSuper(packet) && u.out.frame(to, packet) {
-		return
+	if !wire.IsSuper(packet) {
+		clamp(to, packet)
+		if u.out.frame(to, packet) {
+			return
+		}
 	}
 	u.out.cut(to, buf)
+}
+
+// clamp has the far end of a TCP connection send what its path takes whole, from the first packet on: else each segment would be
+// cut in two. Both ends' daemons do so, each for its own way there.
+func clamp(to *remote, packet []byte) {
+	p, frame := to.path.Load(), stack.Frame(packet[wire.VnetLen:])
+	if p == nil || p.way.Kind == peer.WayStream || !stack.OpensTCP(frame) || !wire.Complete(packet) {
+		return
+	}
+	stack.ClampMSS(frame, p.limit-wire.FrameOverhead)
 }
 
 // stage gives a frame for a peer without a session to the session loop, which

@@ -100,10 +100,12 @@ func (h *Host) BlockUDPPort(port int) error {
 
 // SetMTU sets the MTU of the host's link to the underlay, both ends.
 func (h *Host) SetMTU(mtu int) error {
-	set := func(n *NS, dev string) error {
-		return n.WithLink(dev, func(nl *netlink.Handle, l netlink.Link) error { return nl.LinkSetMTU(l, mtu) })
-	}
-	return errors.Join(set(h.NS, "eth0"), set(h.lab.Under, h.port()))
+	return errors.Join(h.SetLinkMTU("eth0", mtu), h.lab.Under.SetLinkMTU(h.port(), mtu))
+}
+
+// SetLinkMTU sets the MTU of one interface, and not that of its other end.
+func (n *NS) SetLinkMTU(dev string, mtu int) error {
+	return n.WithLink(dev, func(nl *netlink.Handle, l netlink.Link) error { return nl.LinkSetMTU(l, mtu) })
 }
 
 // Cut pulls the host's cable out of the underlay bridge, or puts it back.

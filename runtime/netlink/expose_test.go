@@ -154,7 +154,7 @@ func TestExposeChangesNothingTwice(t *testing.T) {
 	before := handles()
 	expose(t, h, nil, "10.2.1.10/24")
 	must(t, h.keepRules())
-	if now := handles(); !slices.Equal(now, before) || len(now) != 3+3+2 {
+	if now := handles(); !slices.Equal(now, before) || len(now) != 3+3+1 {
 		t.Errorf("handles %v, before %v", now, before)
 	}
 }
@@ -248,6 +248,33 @@ func TestWatchRules(t *testing.T) {
 	}
 }
 
+// Rules of policy routing cost every packet of the host: they are there only where answers need them.
+func TestServiceRules(t *testing.T) {
+	h := host(t)
+	service := runtime.ServiceAddress(runtime.MAC(bridgeMAC))
+	const own, all = "net/ipv4/conf/weave/rp_filter", "net/ipv4/conf/all/rp_filter"
+	for _, c := range []struct {
+		own, all, after string
+		bound           bool
+		rules           int
+	}{{"0", "0", "0", false, 2}, {"0", "0", "0", true, 0}, {"2", "0", "0", true, 0}, {"1", "0", "1", true, 2}, {"0", "2", "0", true, 2}, {"2", "0", "2", false, 2}} {
+		must(t, h.space.sysctl(own, c.own))
+		must(t, h.space.sysctl(all, c.all))
+		must(t, h.EnsureService(service, c.bound))
+		list, err := h.space.RuleList(vnl.FAMILY_V4)
+		must(t, err)
+		n := 0
+		for _, r := range list {
+			if r.Src != nil && r.Src.IP.String() == service.String() {
+				n++
+			}
+		}
+		if after := readSysctl(t, h.space, own); n != c.rules || after != c.after {
+			t.Errorf("%+v: %d rules, rp_filter %s", c, n, after)
+		}
+	}
+}
+
 // Addresses come and go; those that somebody else gave the bridge stay, the service address too.
 func TestExposeAddresses(t *testing.T) {
 	h := host(t)
@@ -255,7 +282,7 @@ func TestExposeAddresses(t *testing.T) {
 	must(t, err)
 	must(t, h.space.AddrAdd(link, &vnl.Addr{IPNet: ipNet(netip.MustParsePrefix("10.9.0.1/24"))}))
 	service := runtime.ServiceAddress(runtime.MAC(bridgeMAC))
-	must(t, h.EnsureService(service))
+	must(t, h.EnsureService(service, false))
 	had := []runtime.Exposure(nil)
 	for _, step := range [][]string{{"10.2.1.10/24", "10.2.1.11/24", "fd00:1::10/64"}, {"10.2.1.11/24", "10.3.1.10/24"}, nil} {
 		expose(t, h, had, step...)
@@ -297,6 +324,36 @@ func TestExposeRefusals(t *testing.T) {
 }
 
 // The host forwards, and still heeds its routers' advertisements.
+// The kernel tracks connections for answers from Docker's bridge only where there is one: tracking costs every packet.
+func TestExposeTracksForDockerOnly(t *testing.T) {
+	h := host(t)
+	expose(t, h, nil)
+	go func() { _ = h.WatchRules(t.Context()) }()
+	labels := func() []string {
+		conn, err := h.netfilter()
+		must(t, err)
+		defer func() { must(t, conn.CloseLasting()) }()
+		rules, err := conn.GetRules(h.table(), &nftables.Chain{Table: h.table(), Name: "forward"})
+		must(t, err)
+		return h.labels(rules)
+	}
+	not := "not from " + runtime.DockerBridge
+	if got := labels(); !slices.Equal(got, []string{not}) {
+		t.Errorf("without Docker's bridge: %q", got)
+	}
+	a := vnl.NewLinkAttrs()
+	a.Name = runtime.DockerBridge
+	must(t, h.space.LinkAdd(&vnl.Bridge{LinkAttrs: a}))
+	want := []string{"answers from " + runtime.DockerBridge, not}
+	var got []string
+	for end := time.Now().Add(patience); time.Now().Before(end) && !slices.Equal(got, want); {
+		got = labels()
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("with it: %q", got)
+	}
+}
+
 func TestExposeForwards(t *testing.T) {
 	h := host(t)
 	a := vnl.NewLinkAttrs()

@@ -239,6 +239,37 @@ func TestFastGuardKept(t *testing.T) {
 	}
 }
 
+// Tunnels' packets are kept out of the tracking of connections where there is any, and pass no chain for it where there is none.
+func TestFastKeptOutOfTracking(t *testing.T) {
+	s := pair(t)
+	onPath(t, s, false)
+	conn, err := s[0].netfilter()
+	must(t, err)
+	defer func() { _ = conn.CloseLasting() }()
+	chains := func() (names []string) {
+		all, err := conn.ListChainsOfTableFamily(nftables.TableFamilyINet)
+		must(t, err)
+		for _, c := range all {
+			if strings.HasSuffix(c.Table.Name, guardSuffix) {
+				names = append(names, c.Name)
+			}
+		}
+		return slices.Sorted(slices.Values(names))
+	}
+	must(t, s[0].keepRules())
+	if got := chains(); !slices.Equal(got, []string{"input"}) {
+		t.Errorf("where nothing is tracked: %q", got)
+	}
+	expose(t, s[0].Host, nil, "10.2.1.9/24") // translates addresses
+	if !crosses(t, s[0], s[1], "10.2.1.2", patience) {
+		t.Fatal("nothing crosses")
+	}
+	must(t, s[0].keepRules())
+	if got := chains(); !slices.Equal(got, []string{"input", "output", "prerouting"}) {
+		t.Errorf("where connections are tracked: %q", got)
+	}
+}
+
 func TestFastPortTaken(t *testing.T) {
 	h := host(t)
 	must(t, h.space.run(func() error {

@@ -24,10 +24,12 @@ import (
 //	table ip weave {
 //		chain multicast {
 //			type filter hook input priority filter; policy accept;
+//			tcp flags syn tcp option maxseg size set 1336     see clamp.go
+//			ip daddr != 224.0.0.0/4 accept     nearly every packet ends here
 //			ip protocol igmp accept
 //			ip saddr 0.0.0.0 accept
 //			ip saddr 10.2.1.0/24 accept        one for each source
-//			iifname "ethwe" ip daddr 224.0.0.0/4 counter drop
+//			iifname "ethwe" counter drop
 //		}
 //	}
 //
@@ -107,10 +109,13 @@ func (s *space) filter() (runtime.Filter, error) {
 		}
 	}
 	seen := runtime.FilterFor(sources)
-	if !sameRules(rules, filterRules(seen)) {
-		return runtime.Filter{On: true}, nil
+	switch {
+	case sameRules(rules, s.filterRules(seen)) && s.clamped6(f):
+		return seen, nil
+	case len(sources) == 0 && len(rules) > 0:
+		return runtime.Filter{}, nil // it is wanted without any
 	}
-	return seen, nil
+	return runtime.Filter{On: true}, nil
 }
 
 // setFilter replaces the namespace's filter at one stroke, or takes it away.
@@ -128,7 +133,7 @@ func (s *space) setFilter(want runtime.Filter) error {
 		f.AddTable(f.chain.Table)
 		f.AddChain(f.chain)
 		f.FlushChain(f.chain)
-		for _, exprs := range filterRules(want) {
+		for _, exprs := range s.filterRules(want) {
 			f.AddRule(&nftables.Rule{Table: f.chain.Table, Chain: f.chain, Exprs: exprs})
 		}
 	case chains == 1:
@@ -137,7 +142,7 @@ func (s *space) setFilter(want runtime.Filter) error {
 		f.FlushChain(f.chain)
 		f.DelChain(f.chain)
 	}
-	if err := f.Flush(); err != nil {
+	if err := errors.Join(f.Flush(), s.clamp6(f, want.On)); err != nil {
 		return fmt.Errorf("change rules: %w", err)
 	}
 	return nil
@@ -145,19 +150,24 @@ func (s *space) setFilter(want runtime.Filter) error {
 
 var unspecified = netip.PrefixFrom(netip.IPv4Unspecified(), 32)
 
-func filterRules(f runtime.Filter) [][]expr.Any {
+func (s *space) filterRules(f runtime.Filter) [][]expr.Any {
 	accept, drop := &expr.Verdict{Kind: expr.VerdictAccept}, &expr.Verdict{Kind: expr.VerdictDrop}
+	others := within(ipDest, runtime.Multicast())
+	others[len(others)-1].(*expr.Cmp).Op = expr.CmpOpNeq
 	rules := [][]expr.Any{
+		append(others, accept),
 		{load(ipProtocol, 1), equal([]byte{unix.IPPROTO_IGMP}), accept},
 		append(within(ipSource, unspecified), accept),
 	}
-	for _, s := range f.Sources {
-		rules = append(rules, append(within(ipSource, s), accept))
+	for _, source := range f.Sources {
+		rules = append(rules, append(within(ipSource, source), accept))
+	}
+	if s.clamps() {
+		rules = append([][]expr.Any{clampRule(s.mtu, headers4)}, rules...)
 	}
 	inner := make([]byte, unix.IFNAMSIZ)
 	copy(inner, runtime.Inner)
 	last := []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: unix.NFT_REG_1}, equal(inner)}
-	last = append(last, within(ipDest, runtime.Multicast())...)
 	return append(rules, append(last, &expr.Counter{}, drop))
 }
 

@@ -78,6 +78,7 @@ func inside(t *testing.T, path string) *space {
 	s, err := openSpace(path)
 	must(t, err)
 	t.Cleanup(s.close)
+	s.mtu = runtime.DefaultMTU
 	return s
 }
 

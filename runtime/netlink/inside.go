@@ -25,7 +25,7 @@ func Inside(ctx context.Context, a runtime.Attachment, gateways []netip.Addr, lo
 		return nil, err
 	}
 	defer h.Close()
-	h.direct, h.service = true, a.Service
+	h.direct, h.service, h.space.mtu = true, a.Service, h.MTU()
 	seen, err := h.lookDirect()
 	if err != nil {
 		return nil, err

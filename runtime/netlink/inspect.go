@@ -91,6 +91,7 @@ func (h *Host) enter(t runtime.Target) (*space, error) {
 		s.close()
 		return nil, fmt.Errorf("%w: %s now is another network namespace", ErrNoTarget, t)
 	}
+	s.mtu = h.MTU()
 	return s, nil
 }
 

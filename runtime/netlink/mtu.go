@@ -42,6 +42,7 @@ func (h *Host) Resize(ctx context.Context, a runtime.Attachment, mtu int) error 
 		return fmt.Errorf("resize %s: %w", a.Target, err)
 	}
 	defer inside.close()
+	inside.mtu = mtu
 	seen, err := h.look(inside)
 	if err != nil || !seen.Present {
 		return err

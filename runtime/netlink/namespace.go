@@ -24,6 +24,7 @@ type space struct {
 	id   runtime.Identity
 	*vnl.Handle
 	packets int // the socket of send; 0 until it is used first
+	mtu     int // the network's, for clamp.go; 0: none
 }
 
 // openSpace opens the namespace file at path.

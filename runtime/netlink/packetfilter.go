@@ -84,6 +84,7 @@ func (h *Host) assertRules() (warnings []string, err error) {
 	if h.exposing {
 		// What is led comes first: before a rule drops it, or masquerades by the subnet.
 		rules = append(runtime.ForwardRules(h.cfg.Bridge, h.exposed, h.forwardings), runtime.ExposeRules(h.cfg.Bridge, h.exposed)...)
+		rules = slices.DeleteFunc(rules, h.idle)
 	}
 	for range rulePatience {
 		if warnings, err = h.changeRules(rules); err == nil {
@@ -91,6 +92,12 @@ func (h *Host) assertRules() (warnings []string, err error) {
 		}
 	}
 	return nil, err
+}
+
+// idle tells that a rule has nothing to match, but would have the kernel track all connections of the host: each packet of
+// the kernel path would pay for it. watch.go sees when it is needed.
+func (h *Host) idle(r runtime.Rule) bool {
+	return r.Known && r.In == runtime.DockerBridge && !h.surroundings().docker
 }
 
 // changeRules looks at the rules and changes them. Our table and each chain of others are transactions of their own: one

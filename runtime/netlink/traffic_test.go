@@ -19,7 +19,7 @@ import (
 )
 
 // patience bounds every wait for the kernel.
-const patience = 5 * time.Second
+const patience = 10 * time.Second
 
 // listenUDP opens a socket in a namespace.
 func listenUDP(t *testing.T, s *space, addr string) *net.UDPConn {

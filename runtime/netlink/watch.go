@@ -10,11 +10,14 @@ import (
 
 	mnl "github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"weave/runtime"
 )
 
 const (
 	settleRules = 100 * time.Millisecond // after a change of others, before ours are looked at
 	retryRules  = time.Second            // after they could not be looked at, or changed
+	lookAround  = 5 * time.Second        // between looks at what else the rules depend on
 	watchBuffer = 1 << 20                // bytes; what does not fit is told as ENOBUFS
 )
 
@@ -97,6 +100,9 @@ func (h *Host) lookSoon() {
 
 // heedChanges looks at the rules a moment after a change, however many follow it, and again later if that failed.
 func (h *Host) heedChanges(ctx context.Context) {
+	around := time.NewTicker(lookAround)
+	defer around.Stop()
+	last := h.surroundings()
 	wait := time.NewTimer(0) // at once: something may have changed before the watch began
 	defer wait.Stop()
 	waiting, failing := true, false
@@ -108,6 +114,12 @@ func (h *Host) heedChanges(ctx context.Context) {
 			if !waiting {
 				wait.Reset(settleRules)
 				waiting = true
+			}
+			continue
+		case <-around.C:
+			if now := h.surroundings(); now != last {
+				last = now
+				h.lookSoon()
 			}
 			continue
 		case <-wait.C:
@@ -122,6 +134,17 @@ func (h *Host) heedChanges(ctx context.Context) {
 		}
 		failing = err != nil
 	}
+}
+
+// surroundings are what the rules depend on beside what is asked for. The kernel tells of neither with its rules.
+type surroundings struct {
+	docker   bool // Docker's own bridge is there
+	tracking bool
+}
+
+func (h *Host) surroundings() surroundings {
+	_, err := h.space.LinkByName(runtime.DockerBridge)
+	return surroundings{docker: err == nil, tracking: h.tracking()}
 }
 
 // keepRules makes the rules anew if some are missing.
