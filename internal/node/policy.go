@@ -204,7 +204,7 @@ func (l *policyLoop) run(ctx context.Context) error {
 		}
 		l.chores(time.Now())
 		if call.reply != nil {
-			call.reply <- l.answer(call.ask)
+			call.reply <- l.answer(call)
 		}
 		timer.Reset(l.wait(time.Now()))
 	}

@@ -74,13 +74,16 @@ func (l *policyLoop) ask(ctx context.Context, call policyCall) (policyReply, err
 	}
 }
 
-// answer answers a question; without one, how the policy stands.
-func (l *policyLoop) answer(q *policyQuestion) policyReply {
-	if q == nil {
-		return policyReply{status: l.show()}
+// answer answers a question; without one, how the policy stands. Who has changed it needs to know only whether it is enforced.
+func (l *policyLoop) answer(call policyCall) policyReply {
+	switch {
+	case call.ask != nil:
+		verdict, err := l.test(*call.ask)
+		return policyReply{verdict: verdict, err: err}
+	case call.in != nil:
+		return policyReply{status: api.PolicyStatus{Fault: l.fault}}
 	}
-	verdict, err := l.test(*q)
-	return policyReply{verdict: verdict, err: err}
+	return policyReply{status: l.show()}
 }
 
 // show makes what status and report show.

@@ -253,12 +253,12 @@ func BenchmarkThousand(b *testing.B) {
 			New(doc, m, service, flows, counts)
 		}
 	})
+	f := New(doc, m, service, flows, counts)
 	b.Run("one container changes", func(b *testing.B) {
 		for i := 0; b.Loop(); i++ {
 			e := list[i%len(list)]
 			e.Names = []string{fmt.Sprint("c", i)}
-			m.Put(e)
-			New(doc, m, service, flows, counts)
+			f = f.With(m, m.Put(e))
 		}
 	})
 }
