@@ -1,13 +1,10 @@
 package netlink
 
 import (
-	"encoding/binary"
 	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"weave/runtime"
 )
 
 // then makes one rule of parts.
@@ -26,13 +23,7 @@ func then(parts ...any) []expression {
 
 // chains writes all chains with their rules.
 func (p *program) chains() {
-	for i := range families {
-		for _, kind := range []string{"known", "pieces", "first", "error", "whole", "rules", "allowed", "redo", "again", "answer", "forget"} {
-			p.newChain(families[i].set(kind))
-		}
-	}
-	for name, hook := range map[string]uint32{"input": 1, "forward": 2, "output": 3} {
-		p.newBase(name, hook, policyPriority)
+	for name := range policyHooks {
 		p.entry(name)
 	}
 	for i := range families {
@@ -43,8 +34,8 @@ func (p *program) chains() {
 		p.errors(f)
 		p.whole(f)
 		p.redo(f)
-		p.rules(f, false)
-		p.rules(f, true)
+		p.rules(way{f, false})
+		p.rules(way{f, true})
 		p.note(f, f.set("allowed"), false)
 		p.note(f, f.set("answer"), true)
 	}
@@ -109,8 +100,7 @@ func (p *program) first(f *family) {
 	p.rule(c, then(f.key(true), inSet(flows, reg(0)), goTo(f.set("redo")))...)
 	p.rule(c, then(f.noPorts(), isNot(f.spare(), f.icmp), f.keyWith(true, false), inSet(flows, reg(0)), goTo(f.set("redo")))...)
 	p.rule(c, callTo(f.set("whole")))
-	p.rule(c, callTo(f.set("rules")))
-	p.rule(c, goTo(f.set("allowed")))
+	p.rule(c, goTo(f.set("rules")))
 }
 
 func (f *family) noPorts() []expression {
@@ -130,8 +120,7 @@ func (p *program) whole(f *family) {
 // redo judges the flow of an answer again. One that is not allowed any more is forgotten.
 func (p *program) redo(f *family) {
 	c := f.set("redo")
-	p.rule(c, callTo(f.set("again")))
-	p.rule(c, goTo(f.set("answer")))
+	p.rule(c, goTo(f.set("again")))
 	c = f.set("forget")
 	forget := change(dynDelete, f.set("flows"), reg(0), 0)
 	p.rule(c, then(f.icmpIs(f.echoReply), f.keyWith(true, true), forget, discard())...)
@@ -191,7 +180,8 @@ func (p *program) errors(f *family) {
 	} {
 		p.rule(c, then(plain, key, inSet(f.set("fast"), reg(0)), pass())...)
 	}
-	for kind, ends := range map[byte][2]uint32{f.echo: {f.keySource(), f.keyDest()}, f.echoReply: {f.keyDest(), f.keySource()}} {
+	for i, ends := range [][2]uint32{{f.keySource(), f.keyDest()}, {f.keyDest(), f.keySource()}} {
+		kind := []byte{f.echo, f.echoReply}[i]
 		key := sent(ends[0], ends[1], 0, 0)
 		key[3], key[4] = transport(at+f.inner+4, 2, f.keySport()), constant(f.keyDport(), 0, 0, 0, 0)
 		isEcho := []expression{
@@ -208,101 +198,6 @@ func (p *program) errors(f *family) {
 		key[3], key[4] = constant(f.keySport(), 0, 0, 0, 0), constant(f.keyDport(), 0, 0, 0, 0)
 		p.rule(c, then(plain, bare, key, inSet(f.set("fast"), reg(0)), pass())...)
 	}
-}
-
-// rules writes the policy's own, and its default; back, as they are for an answer. What is allowed returns: a jump to the same
-// chain in each rule would have the kernel look through that chain for each.
-func (p *program) rules(f *family, back bool) {
-	chain := f.set("rules")
-	if back {
-		chain = f.set("again")
-	}
-	for i := range p.policy.Rules {
-		r := &p.policy.Rules[i]
-		end := p.ending(f, counterName(r.Text), r.Allow, back)
-		for _, service := range f.services(r, back) {
-			for _, from := range p.side(f, r.From, back) {
-				for _, to := range p.side(f, r.To, !back) {
-					p.rule(chain, then(service, from, to, end)...)
-				}
-			}
-		}
-	}
-	p.rule(chain, p.ending(f, countDefault, p.policy.Allow, back)...)
-}
-
-// ending is what a rule does.
-func (p *program) ending(f *family, counter string, allow, back bool) []expression {
-	switch {
-	case back && allow:
-		return []expression{decide(unix.NFT_RETURN, "")}
-	case back:
-		return []expression{goTo(f.set("forget"))}
-	case allow:
-		return []expression{countIn(counter), decide(unix.NFT_RETURN, "")}
-	}
-	return []expression{countIn(counter), discard()}
-}
-
-// side gives the ways in which an address can be on a side.
-func (p *program) side(f *family, side int, dest bool) [][]expression {
-	s := &p.policy.Sides[side]
-	if s.Any {
-		return [][]expression{nil}
-	}
-	at := f.source
-	if dest {
-		at = f.dest
-	}
-	var out [][]expression
-	if s.Living {
-		number := constant(reg(0), binary.BigEndian.AppendUint32(nil, uint32(side))...)
-		out = append(out, []expression{number, network(at, f.size, reg(1)), inSet(memberSet(f), reg(0))})
-	}
-	list := f.intervals(s.Nets)
-	if len(list) > fewNets {
-		return append(out, []expression{network(at, f.size, reg(0)), inSet(netSet(side, f), reg(0))})
-	}
-	for len(list) > 0 {
-		match := []expression{network(at, f.size, reg(0)), compare(unix.NFT_CMP_GTE, reg(0), list[0].key...)}
-		if list = list[1:]; len(list) > 0 && list[0].end {
-			match = append(match, compare(unix.NFT_CMP_LT, reg(0), list[0].key...))
-			list = list[1:]
-		}
-		out = append(out, match)
-	}
-	return out
-}
-
-// services gives the ways in which a packet can have a rule's protocol and port. An answer has the port as its source.
-func (f *family) services(r *runtime.PolicyRule, back bool) [][]expression {
-	if len(r.Protos) == 0 {
-		return [][]expression{nil}
-	}
-	at := uint32(2)
-	if back {
-		at = 0
-	}
-	var out [][]expression
-	for _, proto := range r.Protos {
-		if proto == unix.IPPROTO_ICMP {
-			proto = f.icmp
-		}
-		match := f.protoIs(proto)
-		if len(r.Ports) == 0 {
-			out = append(out, match)
-		}
-		for _, ports := range r.Ports {
-			first, last := binary.BigEndian.AppendUint16(nil, ports.First), binary.BigEndian.AppendUint16(nil, ports.Last)
-			load := transport(at, 2, f.spare())
-			if ports.First == ports.Last {
-				out = append(out, then(match, load, is(f.spare(), first...)))
-				continue
-			}
-			out = append(out, then(match, load, compare(unix.NFT_CMP_GTE, f.spare(), first...), compare(unix.NFT_CMP_LTE, f.spare(), last...)))
-		}
-	}
-	return out
 }
 
 // note remembers the first of several fragments and the flow. Where a set is full the packet passes all the same.
