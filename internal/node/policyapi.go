@@ -107,11 +107,21 @@ func (l *policyLoop) show() api.PolicyStatus {
 		c := counts[text]
 		s.Rules = append(s.Rules, api.PolicyRule{Line: l.doc.Rules[i].Line, PolicyCount: api.PolicyCount{Text: text, Packets: c.Packets, Bytes: c.Bytes}})
 	}
-	for _, name := range []string{filter.CountDefault, filter.CountOther, filter.CountTagged, filter.CountPieces, filter.CountBroken} {
+	for _, name := range filter.CountNames {
 		s.Other = append(s.Other, api.PolicyCount{Text: name, Packets: counts[name].Packets, Bytes: counts[name].Bytes})
 	}
+	l.crowded(counts[filter.CountUntracked].Packets)
 	l.shown.Store(&s)
 	return s
+}
+
+// crowded warns, once a minute, when there are more flows than are remembered.
+func (l *policyLoop) crowded(count uint64) {
+	if now := time.Now(); count > l.untracked.count && now.After(l.untracked.again) {
+		l.log.Warn("there are more connections than this host remembers for the policy: is there a flood? See 'weave policy status', untracked", "so far", count)
+		l.untracked.again = now.Add(policyWarning)
+	}
+	l.untracked.count = count
 }
 
 // counts reads the counters of this host.
@@ -131,8 +141,11 @@ func (l *policyLoop) counts() map[string]runtime.PolicyCount {
 	for i := range l.doc.Rules {
 		read(l.doc.RuleText(i))
 	}
-	for _, name := range []string{filter.CountDefault, filter.CountOther, filter.CountTagged, filter.CountPieces, filter.CountBroken} {
+	for _, name := range filter.CountNames {
 		read(name)
+	}
+	if l.user.flows != nil {
+		counts[filter.CountUntracked] = runtime.PolicyCount{Packets: l.user.flows.Evicted()}
 	}
 	return counts
 }

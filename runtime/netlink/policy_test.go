@@ -70,7 +70,7 @@ func TestPolicyTable(t *testing.T) {
 	}
 	counts, err := h.PolicyCounts()
 	must(t, err)
-	if _, ok := counts["deny other"]; !ok || len(counts) != 3+5 {
+	if _, ok := counts["deny other"]; !ok || len(counts) != 3+6 {
 		t.Errorf("counters %v", counts)
 	}
 	foreign := &batch{table: h.policyTable()}

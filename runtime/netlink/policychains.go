@@ -59,18 +59,24 @@ func (p *program) entry(chain string) {
 }
 
 // known passes what is of a flow allowed since the last change. A segment that ends a connection shortens its memory; those that
-// follow are judged as if they were the first, which does not make it longer.
+// follow are judged as if they were the first, which does not make it longer. A change to a set that is full ends a rule: the last one passes
+// then what those before it would have.
 func (p *program) known(f *family) {
 	c, fast, flows := f.set("known"), f.set("fast"), f.set("flows")
 	forth, back := f.key(false), f.key(true)
+	longer := func(by time.Duration) []expression {
+		return []expression{change(dynUpdate, fast, reg(0), by), change(dynUpdate, flows, reg(0), by), pass()}
+	}
 	p.rule(c, then(f.piece(0x3fff, 0xfff9), callTo(f.set("pieces")))...)
-	p.rule(c, then(f.tcpFlags(7, false), forth, inSet(fast, reg(0)), change(dynUpdate, flows, reg(0), flowTCP), pass())...)
+	p.rule(c, then(f.tcpFlags(7, false), forth, inSet(fast, reg(0)), longer(flowTCP))...)
 	for _, key := range [][]expression{forth, back} {
 		p.rule(c, then(f.tcpFlags(5, true), key, inSet(fast, reg(0)), change(dynDelete, fast, reg(0), 0),
 			change(dynUpdate, flows, reg(0), flowClosed), pass())...)
 	}
 	p.rule(c, then(back, inSet(fast, reg(0)), pass())...)
-	p.rule(c, then(forth, inSet(fast, reg(0)), change(dynUpdate, flows, reg(0), flowNew), pass())...)
+	p.rule(c, then(f.tcpFlags(2, true), forth, inSet(fast, reg(0)), longer(flowAsked))...)
+	p.rule(c, then(forth, inSet(fast, reg(0)), longer(flowNew))...)
+	p.rule(c, then(forth, inSet(fast, reg(0)), pass())...)
 	p.rule(c, goTo(f.set("first")))
 }
 
@@ -99,6 +105,7 @@ func (p *program) first(f *family) {
 	p.rule(c, then(f.icmpIs(f.echoReply), f.keyWith(true, true), inSet(flows, reg(0)), goTo(f.set("redo")))...)
 	p.rule(c, then(f.key(true), inSet(flows, reg(0)), goTo(f.set("redo")))...)
 	p.rule(c, then(f.noPorts(), isNot(f.spare(), f.icmp), f.keyWith(true, false), inSet(flows, reg(0)), goTo(f.set("redo")))...)
+	p.uncrowd(f, c)
 	p.rule(c, callTo(f.set("whole")))
 	p.rule(c, goTo(f.set("rules")))
 }
@@ -200,27 +207,67 @@ func (p *program) errors(f *family) {
 	}
 }
 
-// note remembers the first of several fragments and the flow. Where a set is full the packet passes all the same.
+// note remembers the first of several fragments and the flow. Where both sets of flows are full the packet passes all the same, and what
+// will answer it is known by less.
 func (p *program) note(f *family, c string, back bool) {
 	p.rule(c, then(f.firstPiece(), f.pieceKey(), change(dynUpdate, f.set("cut"), reg(0), flowPieces))...)
-	remember := func(match, key []expression, op uint32, fast time.Duration) {
+	remember := func(match, key []expression, op uint32, flows, fast time.Duration) {
 		if !back {
-			p.rule(c, then(match, key, change(op, f.set("flows"), reg(0), flowNew))...)
+			p.rule(c, then(match, key, change(op, f.set("flows"), reg(0), flows))...)
 		}
 		p.rule(c, then(match, key, change(dynUpdate, f.set("fast"), reg(0), fast), pass())...)
 	}
-	remember(f.tcpFlags(5, false), f.key(back), dynAdd, flowTCP)
+	once := flowOnce
+	if back { // it has been answered
+		once = flowNew
+	} else {
+		asks := then(f.protoIs(unix.IPPROTO_TCP), transport(13, 1, f.spare()), masked(f.spare(), 7), is(f.spare(), 2))
+		remember(asks, f.key(false), dynAdd, flowAsked, flowAsked)
+	}
+	remember(f.tcpFlags(5, false), f.key(back), dynAdd, flowNew, flowTCP)
 	for _, proto := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_SCTP} {
-		remember(f.protoIs(proto), f.key(back), dynUpdate, flowNew)
+		remember(f.protoIs(proto), f.key(back), dynUpdate, once, once)
 	}
 	echo := f.echo
 	if back {
 		echo = f.echoReply
 	}
-	remember(f.icmpIs(echo), f.keyWith(back, true), dynUpdate, flowNew)
+	remember(f.icmpIs(echo), f.keyWith(back, true), dynUpdate, once, once)
 	others := []expression{
 		meta(unix.NFT_META_L4PROTO, f.spare()), isNot(f.spare(), unix.IPPROTO_TCP), isNot(f.spare(), f.icmp),
 	}
-	remember(others, f.keyWith(back, false), dynUpdate, flowNew)
+	remember(others, f.keyWith(back, false), dynUpdate, once, once)
+	if !back {
+		p.crowd(f, c)
+	}
 	p.rule(c, pass())
+}
+
+// crowd notes what cannot be remembered as a flow, without the port of who asks: a flood of connections to one service is one element.
+func (p *program) crowd(f *family, c string) {
+	key := then(f.crowdKey(false), change(dynUpdate, f.set("crowd"), reg(0), flowCrowd), countIn(countUntracked), pass())
+	p.rule(c, then(f.tcpFlags(5, false), key)...)
+	for _, proto := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_SCTP} {
+		p.rule(c, then(f.protoIs(proto), key)...)
+	}
+}
+
+// uncrowd passes answers to such packets. None of them can begin a TCP connection.
+func (p *program) uncrowd(f *family, c string) {
+	key := then(f.crowdKey(true), inSet(f.set("crowd"), reg(0)), pass())
+	for _, flags := range []byte{0x10, 4} { // an acknowledgement or a reset
+		p.rule(c, then(f.tcpFlags(flags, true), key)...)
+	}
+	for _, proto := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_SCTP} {
+		p.rule(c, then(f.protoIs(proto), key)...)
+	}
+}
+
+// crowdKey loads addresses, protocol and the port that was asked.
+func (f *family) crowdKey(back bool) []expression {
+	key := f.key(back)
+	if back {
+		return append(key[:3:3], transport(0, 2, f.keySport()))
+	}
+	return append(key[:3:3], transport(2, 2, f.keySport()))
 }

@@ -23,12 +23,16 @@ import (
 //	                 └► allowed4     notes the flow
 //
 // fast4 has the flows allowed since the policy or its members last changed, flows4 all that have not expired; a key is source,
-// destination, protocol and ports of a flow's first packet. The same again for IPv6.
+// destination, protocol and ports of a flow's first packet. crowd4 has what these two had no room for, without the port of who asked. The same
+// again for IPv6.
 const (
 	policyPriority = -200 // before bridge-netfilter has the host's iptables look
 	policySuffix   = "-policy"
 	flowSetSize    = 1 << 18
 
+	flowAsked  = 30 * time.Second // of TCP, until the one who asks has an answer
+	flowOnce   = 60 * time.Second // of others, until there is a second packet
+	flowCrowd  = 60 * time.Second
 	flowNew    = 180 * time.Second
 	flowTCP    = 3 * time.Hour
 	flowClosed = 60 * time.Second
@@ -42,6 +46,8 @@ const (
 	countTagged  = "tagged"
 	countBroken  = "malformed"
 	countPieces  = "fragments"
+
+	countUntracked = "untracked"
 )
 
 // family is what differs between IPv4 and IPv6.
@@ -162,21 +168,25 @@ func (p *program) dynamicSets() {
 		f := &families[i]
 		s := setSpec{
 			keyType: concat(f.nftType, f.nftType, nftTypeProto, nftTypePort, nftTypePort), keyLen: f.keyLen(),
-			flags: unix.NFT_SET_TIMEOUT | unix.NFT_SET_EVAL, size: flowSetSize, timeout: flowNew,
+			flags: unix.NFT_SET_TIMEOUT | unix.NFT_SET_EVAL, size: p.limit, timeout: flowNew,
 		}
 		for _, kind := range dynamicKinds {
 			s.name = f.set(kind)
+			if kind == "crowd" {
+				s.keyType, s.keyLen = concat(f.nftType, f.nftType, nftTypeProto, nftTypePort), 2*f.size+8
+			}
 			p.newSet(s)
 		}
 	}
 }
 
-var dynamicKinds = []string{"fast", "flows", "cut"}
+var dynamicKinds = []string{"fast", "flows", "cut", "crowd"}
 
 // forgetFast has every flow judged anew.
 func forgetFast(b *batch) {
 	for i := range families {
 		b.flushSet(families[i].set("fast"))
+		b.flushSet(families[i].set("crowd"))
 	}
 }
 

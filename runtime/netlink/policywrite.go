@@ -1,6 +1,7 @@
 package netlink
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"maps"
@@ -44,6 +45,7 @@ type program struct {
 	sides     []runtime.Side // with unions
 	numbers   []uint32
 	service   netip.Addr
+	limit     uint32 // of flows
 	before    *written
 	after     *written
 	fresh     map[string]*freshChain // by name
@@ -64,7 +66,7 @@ var policyHooks = map[string]uint32{"input": 1, "forward": 2, "output": 3}
 // newProgram makes all that a policy's table should have; before is what it has, empty if that is not known.
 func (h *Host) newProgram(before *written, plan runtime.PolicyPlan) *program {
 	p := &program{
-		batch: &batch{table: h.policyTable()}, policy: h.policy, plan: plan, service: h.service, before: before,
+		batch: &batch{table: h.policyTable()}, policy: h.policy, plan: plan, service: h.service, limit: cmp.Or(h.cfg.PolicyFlows, flowSetSize), before: before,
 		after: &written{chains: map[string]chainMark{}, constants: map[string]int{}, counters: map[string]bool{}, members: map[memberID]struct{}{}},
 		fresh: map[string]*freshChain{}, made: map[string]bool{}, constants: map[string]constantSet{},
 	}
@@ -81,7 +83,7 @@ func (h *Host) newProgram(before *written, plan runtime.PolicyPlan) *program {
 		}
 		p.after.constants[name] = calls
 	}
-	for _, name := range []string{countDefault, countOther, countTagged, countBroken, countPieces} {
+	for _, name := range []string{countDefault, countOther, countTagged, countBroken, countPieces, countUntracked} {
 		p.after.counters[name] = true
 	}
 	for i := range p.policy.Rules {

@@ -21,7 +21,13 @@ const (
 	CountTagged  = "tagged"    // with a VLAN tag
 	CountBroken  = "malformed" // IP that cannot be read
 	CountPieces  = "fragments" // pieces whose first one did not pass
+
+	// CountUntracked is not of packets that were judged: there were too many flows to remember these, or others had to go for them.
+	CountUntracked = "untracked"
 )
+
+// CountNames lists them.
+var CountNames = []string{CountDefault, CountOther, CountTagged, CountPieces, CountBroken, CountUntracked}
 
 // Counts are the counters of all policies so far: a rule that stays keeps its count. It has one user at a time.
 type Counts struct{ byName map[string]*Count }
@@ -181,9 +187,20 @@ func (f *Filter) passes(now Stamp, p *packet, size int) bool {
 		return true
 	}
 	if p.begins() {
-		f.flows.put(now, tag, flowState(now+FlowNew, false, f.gen))
+		f.flows.put(now, tag, flowState(now+p.patience(), false, f.gen))
 	}
 	return true
+}
+
+// patience is how long a flow is remembered for its first packet alone.
+func (p *packet) patience() Stamp {
+	switch {
+	case p.tuple.proto != protoTCP:
+		return FlowOnce
+	case p.flags&tcpSYN != 0:
+		return FlowAsked
+	}
+	return FlowNew
 }
 
 // renew notes a packet of a known flow. It writes once a second at most, while nothing changes. A flow that has ended is judged anew by
@@ -200,10 +217,13 @@ func (f *Filter) renew(now Stamp, slot *flowSlot, state uint64, p *packet) {
 		case p.flags&tcpSYN != 0:
 			closing = false
 		}
-		if closing {
+		switch {
+		case closing:
 			until = now + FlowClosed
-		} else if p.flags&tcpSYN == 0 {
+		case p.flags&tcpSYN == 0:
 			until = now + FlowTCP
+		default:
+			until = now + FlowAsked
 		}
 	}
 	if next := flowState(until, closing, gen); next != state {
