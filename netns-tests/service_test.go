@@ -296,28 +296,6 @@ func TestRootlessService(t *testing.T) {
 	})
 }
 
-// A host that is in two networks with the same addresses, by a daemon for each, joins what it is told to.
-//
-//	a 10.32.0.x ── host1, one │ host1, two ── b 10.32.0.x
-func TestServiceOfACommonHost(t *testing.T) {
-	l := newLab(t, lab.Config{Hosts: 1})
-	one, two := user(t, l.Hosts[0]), user(t, l.Hosts[0])
-	a, addrA := box(t, one)
-	b, addrB := box(t, two)
-	if addrA != addrB {
-		t.Fatalf("they have %s and %s", addrA, addrB)
-	}
-	greets(t, a.NS, ":80", "one.")
-	userRun(t, one.Weave("expose"))
-	gateway := strings.TrimSpace(userRun(t, two.Weave("expose")))
-	userRun(t, one.Weave("service", "export", "127.0.0.1:8080", addrA+":80"))
-	userRun(t, two.Weave("service", "import", "web:80", "127.0.0.1:8080"))
-	greeted(t, b.NS, gateway+":80", "one.")
-	if got := strings.TrimSpace(userRun(t, two.Weave("dns-lookup", "web"))); got != gateway {
-		t.Errorf("web is %q", got)
-	}
-}
-
 // What cannot be led is said.
 func TestServiceRefusals(t *testing.T) {
 	one := newLab(t, lab.Config{Hosts: 1}).Hosts[0]
