@@ -164,6 +164,17 @@ func TestPolicyAtReceiver(t *testing.T) {
 		}
 	}
 	counted(t, s, 2, "default deny")
+	// Others see the same: what the loop read last.
+	eventually(t, settle, func() error {
+		version, _ := metric(t, hosts[1], "weave_policy_version")
+		packets, _ := metric(t, hosts[1], `weave_policy_packets_total{rule="default"}`)
+		bytes, _ := metric(t, hosts[1], `weave_policy_bytes_total{rule="default"}`)
+		got := run(t, hosts[1], "report", "-f", "{{.Policy.Version}} {{.Policy.Default}} {{len .Policy.Rules}} {{with index .Policy.Other 0}}{{.Text}} {{.Packets}}{{end}}")
+		if want := fmt.Sprintf("%d deny 1 default %d", version, packets); got != want || version == 0 || packets == 0 || bytes < 40*packets {
+			return fmt.Errorf("report has %q, metrics version %d, %d packets, %d bytes", got, version, packets, bytes)
+		}
+		return nil
+	})
 }
 
 // tapOf is the name of a host's uplink.

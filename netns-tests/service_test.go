@@ -114,6 +114,16 @@ func TestServiceExport(t *testing.T) {
 		if got := run(t, one, "service", "list"); !strings.Contains(got, ip1+":80 down") {
 			t.Errorf("list prints\n%s", got)
 		}
+		for target, up := range map[string]int{ip1: 0, ip2: 1} {
+			named := map[string]string{ip1: ip1, ip2: "second"}[target]
+			name := fmt.Sprintf(`weave_service_target_up{address="%s:80",kind="export",protocol="tcp",service="8080",target="%s:80"}`, target, named)
+			if got, line := metric(t, one, name); got != up || line == "" {
+				t.Errorf("metrics have %q of %s", line, name)
+			}
+		}
+		if got := run(t, one, "report", "-f", "{{range .Services}}{{.Kind}} {{.At}} {{.Address}} {{.State}}, {{end}}"); !strings.Contains(got, "export 8080 "+ip1+":80 down, export 8080 "+ip2+":80 up, ") {
+			t.Errorf("report has %q", got)
+		}
 	})
 	greets(t, c1.NS, ":80", "one.")
 	greeted(t, outside.NS, at, "one.", "two.")
