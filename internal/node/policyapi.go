@@ -8,12 +8,17 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"weave/internal/api"
 	"weave/peer"
 	"weave/policy"
 	"weave/runtime"
 	"weave/stack/filter"
 )
+
+// MaxPolicy is how long a policy may be, in bytes.
+const MaxPolicy = filter.MaxText
 
 // SetPolicy implements api.Policies.
 func (l *policyLoop) SetPolicy(ctx context.Context, text string) (warnings []string, err error) {
@@ -161,15 +166,15 @@ func (l *policyLoop) called(n peer.Name) string {
 // test tells what the first packet of a flow would meet.
 func (l *policyLoop) test(q policyQuestion) (api.PolicyVerdict, error) {
 	var v api.PolicyVerdict
-	if l.doc == nil {
-		return v, api.BadRequest("there is no policy: everything is allowed")
-	}
 	var proto uint8
 	var port uint16
 	if q.service != "" {
 		var err error
 		if proto, port, err = filter.ParseService(q.service); err != nil {
 			return v, api.BadRequest(err.Error())
+		}
+		if proto == unix.IPPROTO_TCP { // which is what a port alone is about
+			q.service = fmt.Sprintf("tcp/%d", port)
 		}
 	}
 	from, err := l.find(q.from)
@@ -183,6 +188,9 @@ func (l *policyLoop) test(q policyQuestion) (api.PolicyVerdict, error) {
 	a, b, ok := pair(from, to)
 	if !ok {
 		return v, api.BadRequest(fmt.Sprintf("%s and %s have no addresses of the same family", q.from, q.to))
+	}
+	if l.doc == nil {
+		return api.PolicyVerdict{Allowed: true, NoPolicy: true, From: l.end(a, nil), To: l.end(b, nil), Service: q.service}, nil
 	}
 	said := l.meant.Explain(a, b, proto, port)
 	v = api.PolicyVerdict{
