@@ -69,6 +69,13 @@ func TestPolicySurvives(t *testing.T) {
 		}
 		return nil
 	})
+	nft(t, one, "flush", "set", "bridge", "weave-policy", "members4")
+	eventually(t, time.Second, func() error {
+		if text := nft(t, one, "list", "set", "bridge", "weave-policy", "members4"); !strings.Contains(text, s.parties["web1"].ip) {
+			return fmt.Errorf("the set is %s", text)
+		}
+		return nil
+	})
 	run(t, one, "reset")
 	if text := nft(t, one, "list", "ruleset"); strings.Contains(text, "weave") {
 		t.Errorf("reset left\n%s", text)

@@ -64,6 +64,9 @@ type Host struct {
 
 	ears    atomic.Pointer[mnl.Conn] // of WatchRules
 	changed chan struct{}            // rules are to be looked at
+	wrote   senders
+
+	tampered atomic.Bool // others have changed elements of our sets
 	bridgeTables
 }
 

@@ -296,6 +296,9 @@ func (h *Host) commit(b *batch) error {
 		return err
 	}
 	defer conn.Close()
+	if err := h.wrote.add(conn); err != nil {
+		return fmt.Errorf("open nf_tables: %w", err)
+	}
 	size := 0
 	for i := range b.messages {
 		size += len(b.messages[i].Data) + 16

@@ -45,9 +45,10 @@ func (h *Host) resetBridgeTables() error {
 // keepBridgeTables makes them anew if somebody has taken them, or part of them, away.
 func (h *Host) keepBridgeTables() error {
 	var errs []error
+	tampered := h.tampered.Swap(false)
 	if h.policy != nil {
 		ok, err := h.policyIntact()
-		if err == nil && !ok {
+		if err == nil && (!ok || tampered) {
 			h.log.Info("the table of the policy is made anew")
 			err = h.rewritePolicy()
 		}
@@ -57,13 +58,17 @@ func (h *Host) keepBridgeTables() error {
 		b := &batch{table: h.cfg.Bridge}
 		h.guardBatch(b)
 		ok, err := h.intact(b.table, shapeOf(b))
-		if err == nil && !ok {
+		if err == nil && (!ok || tampered) {
 			h.log.Info("the table that guards containers' ports is made anew")
 			err = h.writeGuards()
 		}
 		errs = append(errs, err)
 	}
-	return errors.Join(errs...)
+	err := errors.Join(errs...)
+	if err != nil && tampered { // to be looked at again
+		h.tampered.Store(true)
+	}
+	return err
 }
 
 // intact tells whether a table has as many rules and sets as were written.

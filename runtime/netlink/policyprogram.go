@@ -182,6 +182,11 @@ func (p *program) dynamicSets() {
 
 var dynamicKinds = []string{"fast", "flows", "cut", "crowd"}
 
+// isDynamic tells sets that packets fill. What others take out of them is only forgotten.
+func isDynamic(set string) bool {
+	return slices.ContainsFunc(dynamicKinds, func(kind string) bool { return set == kind+"4" || set == kind+"6" })
+}
+
 // forgetFast has every flow judged anew.
 func forgetFast(b *batch) {
 	for i := range families {
