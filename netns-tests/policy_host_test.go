@@ -171,6 +171,9 @@ func TestPolicyAtReceiver(t *testing.T) {
 		}
 	}
 	counted(t, s, 2, "default deny")
+	// What hosts say to each other on the kernel path is no container's, and goes on.
+	eventually(t, settle, func() error { return overlays(hosts[0], "fastdp", 2) })
+	must(t, lab.Steadily(3*time.Second, func() error { return overlays(hosts[0], "fastdp", 2) }))
 	// Others see the same: what the loop read last.
 	eventually(t, settle, func() error {
 		version, _ := metric(t, hosts[1], "weave_policy_version")

@@ -23,6 +23,8 @@ func then(parts ...any) []expression {
 
 // chains writes all chains with their rules.
 func (p *program) chains() {
+	// Heartbeats of the kernel path are between hosts, and no bridge passes them on.
+	p.rule("input", link(0, 6, reg(0)), is(reg(0), groupMAC...), link(12, 2, reg(0)), is(reg(0), u16(beatType)...), pass())
 	for name := range policyHooks {
 		p.entry(name)
 	}
