@@ -3,8 +3,6 @@
 package netnstests
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"slices"
@@ -27,7 +25,7 @@ func TestPolicyOfThousands(t *testing.T) {
 	l := mesh(t, lab.Config{Hosts: 2}, "--ipalloc-range", "10.40.0.0/16")
 	one, two := l.Hosts[0], l.Hosts[1]
 	began := time.Now()
-	cs, ips := thousand(t, l.Hosts, count)
+	thousand(t, l.Hosts, count)
 	t.Logf("%d containers after %v", count, time.Since(began).Round(time.Second))
 	eventually(t, time.Minute, func() error {
 		var seen []string
@@ -82,36 +80,12 @@ func TestPolicyOfThousands(t *testing.T) {
 	}
 	measure("every rule changes", func(i int) string { return policy(i, 0) }, 600*time.Millisecond)
 	measure("one rule changes", func(i int) string { return policy(7, i) }, 400*time.Millisecond)
-	var with, without []float64
-	for range 7 {
-		with = append(with, stream(t, cs[0], cs[1], ips[1]))
-		run(t, one, "policy", "clear")
-		eventually(t, soon, func() error {
-			if r := two.Weave("policy", "show"); r.Stdout != "" {
-				return fmt.Errorf("%v", r)
-			}
-			return nil
-		})
-		without = append(without, stream(t, cs[0], cs[1], ips[1]))
-		if r := one.Policy(policy(0, 0)); r.RC != 0 {
-			t.Fatal(r)
-		}
-	}
-	var ratios []float64
-	for i := range with {
-		ratios = append(ratios, with[i]/without[i])
-	}
-	slices.Sort(ratios)
-	t.Logf("one TCP stream between hosts, Gb/s: with %.2f, without %.2f, ratios %.3f", with, without, ratios)
-	if ratios[len(ratios)/2] < 0.85 {
-		t.Errorf("with a policy there is %.2f of the throughput", ratios[len(ratios)/2])
-	}
 }
 
 // thousand attaches containers c0, c1, … to hosts in turn, several at a time.
-func thousand(t *testing.T, hosts []*lab.Host, count int) ([]*lab.Container, []string) {
+func thousand(t *testing.T, hosts []*lab.Host, count int) {
 	t.Helper()
-	cs, ips := make([]*lab.Container, count), make([]string, count)
+	cs := make([]*lab.Container, count)
 	for i := range cs {
 		var err error
 		cs[i], err = hosts[i%len(hosts)].NewContainer()
@@ -122,9 +96,7 @@ func thousand(t *testing.T, hosts []*lab.Host, count int) ([]*lab.Container, []s
 	for range 4 {
 		work.Go(func() {
 			for i := range next {
-				r := hosts[i%len(hosts)].Weave("attach", "--name", fmt.Sprint("c", i), cs[i].Name)
-				ips[i], _, _ = strings.Cut(strings.TrimSpace(r.Stdout), "/")
-				if r.RC != 0 {
+				if r := hosts[i%len(hosts)].Weave("attach", "--name", fmt.Sprint("c", i), cs[i].Name); r.RC != 0 {
 					t.Error(r)
 				}
 			}
@@ -138,37 +110,6 @@ func thousand(t *testing.T, hosts []*lab.Host, count int) ([]*lab.Container, []s
 	if t.Failed() {
 		t.FailNow()
 	}
-	return cs, ips
-}
-
-// stream measures one TCP connection, in Gb/s.
-func stream(t *testing.T, from, to *lab.Container, ip string) float64 {
-	t.Helper()
-	served := make(chan lab.Result, 1)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	go func() { served <- to.Run(ctx, nil, "", "iperf3", "-s", "-p", "5001") }()
-	var report struct {
-		End struct {
-			Received struct {
-				Bits float64 `json:"bits_per_second"`
-			} `json:"sum_received"`
-		} `json:"end"`
-	}
-	eventually(t, soon, func() error {
-		r := from.Run(t.Context(), nil, "", "iperf3", "-c", ip, "-p", "5001", "-O", "1", "-t", "3", "-J", "--connect-timeout", "2000") // the first second is not counted: hosts still write the policy
-		if r.RC != 0 {
-			return fmt.Errorf("%v", r)
-		}
-		if err := json.Unmarshal([]byte(r.Stdout), &report); err != nil || report.End.Received.Bits == 0 {
-			return fmt.Errorf("iperf3 measured nothing: %v, %v", err, r)
-		}
-		return nil
-	})
-	cancel()
-	<-served
-	t.Logf("%.2f Gb/s", report.End.Received.Bits/1e9)
-	return report.End.Received.Bits / 1e9
 }
 
 func median(list []time.Duration) time.Duration {

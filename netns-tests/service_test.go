@@ -81,6 +81,21 @@ func lists(t *testing.T, h *lab.Host, want ...string) {
 	})
 }
 
+// serviceShown checks what metrics and report say of two targets at port 80 of an export at 8080: the first is down, the second is called second and up.
+func serviceShown(t *testing.T, one *lab.Host, ip1, ip2 string) {
+	t.Helper()
+	for target, up := range map[string]int{ip1: 0, ip2: 1} {
+		named := map[string]string{ip1: ip1, ip2: "second"}[target]
+		name := fmt.Sprintf(`weave_service_target_up{address="%s:80",kind="export",protocol="tcp",service="8080",target="%s:80"}`, target, named)
+		if got, line := metric(t, one, name); got != up || line == "" {
+			t.Errorf("metrics have %q of %s", line, name)
+		}
+	}
+	if got := run(t, one, "report", "-f", "{{range .Services}}{{.Kind}} {{.At}} {{.Address}} {{.State}}, {{end}}"); !strings.Contains(got, "export 8080 "+ip1+":80 down, export 8080 "+ip2+":80 up, ") {
+		t.Errorf("report has %q", got)
+	}
+}
+
 // A port of a host leads to containers of two hosts, whatever drops what it does not know there.
 //
 //	outside (host3) ── host1 :8080 ── c1
@@ -114,16 +129,7 @@ func TestServiceExport(t *testing.T) {
 		if got := run(t, one, "service", "list"); !strings.Contains(got, ip1+":80 down") {
 			t.Errorf("list prints\n%s", got)
 		}
-		for target, up := range map[string]int{ip1: 0, ip2: 1} {
-			named := map[string]string{ip1: ip1, ip2: "second"}[target]
-			name := fmt.Sprintf(`weave_service_target_up{address="%s:80",kind="export",protocol="tcp",service="8080",target="%s:80"}`, target, named)
-			if got, line := metric(t, one, name); got != up || line == "" {
-				t.Errorf("metrics have %q of %s", line, name)
-			}
-		}
-		if got := run(t, one, "report", "-f", "{{range .Services}}{{.Kind}} {{.At}} {{.Address}} {{.State}}, {{end}}"); !strings.Contains(got, "export 8080 "+ip1+":80 down, export 8080 "+ip2+":80 up, ") {
-			t.Errorf("report has %q", got)
-		}
+		serviceShown(t, one, ip1, ip2)
 	})
 	greets(t, c1.NS, ":80", "one.")
 	greeted(t, outside.NS, at, "one.", "two.")

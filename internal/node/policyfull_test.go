@@ -3,7 +3,6 @@ package node
 import (
 	"encoding/binary"
 	"net/netip"
-	"os"
 	"slices"
 	"testing"
 
@@ -37,17 +36,7 @@ func ipFrame(from, to *kernelEnd, src, dst string, proto byte, body []byte) []by
 
 // A flood of connections takes all the room for flows. What is allowed still gets its answers, what is denied gets nowhere, and it is counted.
 func TestMoreFlowsThanRoom(t *testing.T) {
-	host := inNamespace(t, func() error {
-		return ignoreMissing(os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-iptables", []byte("0"), 0))
-	})
-	h, err := netlink.Open(netlink.Config{Namespace: host, PolicyFlows: 64}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer h.Close()
-	if err := h.EnsureBridge(); err != nil {
-		t.Fatal(err)
-	}
+	h := openBridge(t, netlink.Config{PolicyFlows: 64})
 	web, db := openEnd(t, h, "10.0.0.1/24"), openEnd(t, h, "10.0.0.2/24")
 	set := func(text string) {
 		t.Helper()

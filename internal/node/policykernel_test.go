@@ -233,6 +233,41 @@ func (f *forge) packet(v6 bool, from int, plain bool) ([]byte, uint16) {
 	return slices.Concat(h, src.AsSlice(), dst.AsSlice(), body), unix.ETH_P_IPV6
 }
 
+// frame is a packet in a frame, or something odd.
+func (f *forge) frame(from, to *kernelEnd, number int) []byte {
+	packet, kind := f.packet(f.rng.IntN(2) == 1, number, false)
+	frame := binary.BigEndian.AppendUint16(slices.Concat(to.mac, from.mac), kind)
+	switch f.rng.IntN(20) {
+	case 0:
+		frame = append(slices.Concat(frame[:12], []byte{0x81, 0, 0, 5}), frame[12:]...)
+	case 1:
+		binary.BigEndian.PutUint16(frame[12:], f.pick(0x88b5, 0x88a8))
+	}
+	return append(frame, packet...)
+}
+
+// openBridge makes a host of its own with a bridge.
+func openBridge(t *testing.T, cfg netlink.Config) *netlink.Host {
+	t.Helper()
+	cfg.Namespace = inNamespace(t, func() error {
+		for _, key := range []string{"iptables", "ip6tables"} { // else the kernel drops what is cut short before we see it
+			if err := ignoreMissing(os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-"+key, []byte("0"), 0)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	h, err := netlink.Open(cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(h.Close)
+	if err := h.EnsureBridge(); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
 // manyRules is so many rules that no enforcer tries them one by one. Some are about the two ends of the test.
 func manyRules(n int, service string) string {
 	var b strings.Builder
@@ -255,23 +290,7 @@ func manyRules(n int, service string) string {
 
 // The kernel's bridge and our own filter say the same of every frame, after the same frames before.
 func TestKernelAgreesWithFilter(t *testing.T) {
-	var h *netlink.Host
-	host := inNamespace(t, func() error {
-		for _, key := range []string{"iptables", "ip6tables"} { // else the kernel drops what is cut short before we see it
-			if err := os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-"+key, []byte("0"), 0); err != nil && !os.IsNotExist(err) {
-				return err
-			}
-		}
-		return nil
-	})
-	h, err := netlink.Open(netlink.Config{Namespace: host}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer h.Close()
-	if err := h.EnsureBridge(); err != nil {
-		t.Fatal(err)
-	}
+	h := openBridge(t, netlink.Config{})
 	ends := []*kernelEnd{openEnd(t, h, "10.0.0.1/24"), openEnd(t, h, "10.0.0.2/24")}
 	endpoints := []filter.Endpoint{
 		{ID: "a", Names: []string{"web"}, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}},
@@ -320,15 +339,7 @@ func TestKernelAgreesWithFilter(t *testing.T) {
 				}
 			}
 			from := f.rng.IntN(2)
-			packet, kind := f.packet(f.rng.IntN(2) == 1, from, false)
-			frame := binary.BigEndian.AppendUint16(slices.Concat(ends[1-from].mac, ends[from].mac), kind)
-			switch f.rng.IntN(20) {
-			case 0:
-				frame = append(slices.Concat(frame[:12], []byte{0x81, 0, 0, 5}), frame[12:]...)
-			case 1:
-				binary.BigEndian.PutUint16(frame[12:], f.pick(0x88b5, 0x88a8))
-			}
-			frame = append(frame, packet...)
+			frame := f.frame(ends[from], ends[1-from], from)
 			want := own.Judge(1, frame, len(frame))
 			if got := crosses(t, ends[from], ends[1-from], frame, number); got != want {
 				t.Fatalf("policy\n%sframe %d from %d: %x: the kernel passes it is %v, the filter %v", text, number, from, frame, got, want)
