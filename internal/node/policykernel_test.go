@@ -57,7 +57,7 @@ func inNamespace(t testing.TB, fn func() error) string {
 }
 
 // visit calls fn in a namespace.
-func visit(t *testing.T, path string, fn func() error) {
+func visit(t testing.TB, path string, fn func() error) {
 	t.Helper()
 	done := make(chan error, 1)
 	go func() {
@@ -77,7 +77,7 @@ func visit(t *testing.T, path string, fn func() error) {
 	}
 }
 
-func openEnd(t *testing.T, h *netlink.Host, addrs ...string) *kernelEnd {
+func openEnd(t testing.TB, h *netlink.Host, addrs ...string) *kernelEnd {
 	t.Helper()
 	e := &kernelEnd{path: inNamespace(t, func() error {
 		return os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0) // nothing of its own
