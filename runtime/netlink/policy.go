@@ -17,6 +17,7 @@ type bridgeTables struct {
 	policy  *runtime.Policy // nil: none
 	written *written        // of the policy's table; nil: that is not known
 	sides   sideNumbers
+	plain   bool // the kernel has no maps of ranges: it looks at all rules in their order
 	guards  map[string]guard
 }
 
@@ -195,7 +196,7 @@ func (h *Host) writePolicy() error {
 		return h.rewritePolicy()
 	}
 	return h.quietly(func() error {
-		p := h.newProgram(h.written, runtime.PlanPolicy(h.policy))
+		p := h.newProgram(h.written, h.plan())
 		p.difference()
 		err := h.commit(p.batch)
 		if h.written = p.after; err != nil {
@@ -227,22 +228,35 @@ func (h *Host) rewriteQuietly() error {
 	if err != nil {
 		return err
 	}
-	plan := runtime.PlanPolicy(h.policy)
-	if err = h.wholePolicy(seen, plan); err == nil {
+	if err = h.wholePolicy(seen); err == nil {
 		return nil
 	}
-	if seen.there {
-		h.log.Warn("the table of the policy is not as we made it, and is made anew: flows of containers are forgotten", "err", err)
-		if err = h.wholePolicy(tableSeen{foreign: true}, plan); err == nil {
+	if !h.plain && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP)) { // so before Linux 5.6
+		h.plain = true
+		if h.wholePolicy(seen) == nil {
+			h.log.Info("the kernel looks at the rules of policies in their order: it has no maps of ranges", "err", err)
 			return nil
 		}
+		h.plain = false
 	}
-	// Before Linux 5.6 there are no maps of ranges. There all rules are looked at in their order.
-	h.log.Debug("the policy is written without a map of ports", "err", err)
-	return h.wholePolicy(tableSeen{foreign: seen.there, there: seen.there}, runtime.PlainPlan(h.policy))
+	if !seen.there {
+		return err
+	}
+	h.log.Warn("the table of the policy is not as we made it, and is made anew: flows of containers are forgotten", "err", err)
+	return h.wholePolicy(tableSeen{foreign: true})
 }
 
-func (h *Host) wholePolicy(seen tableSeen, plan runtime.PolicyPlan) error {
+// plan is how the rules of the policy are looked at.
+func (h *Host) plan() runtime.PolicyPlan {
+	if h.plain {
+		return runtime.PlainPlan(h.policy)
+	}
+	return runtime.PlanPolicy(h.policy)
+}
+
+func (h *Host) wholePolicy(seen tableSeen) error { return h.wholePlan(seen, h.plan()) }
+
+func (h *Host) wholePlan(seen tableSeen, plan runtime.PolicyPlan) error {
 	p := h.newProgram(&written{}, plan)
 	p.anew(seen)
 	if err := h.commit(p.batch); err != nil {
