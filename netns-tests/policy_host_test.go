@@ -69,6 +69,13 @@ func TestPolicySurvives(t *testing.T) {
 		}
 		return nil
 	})
+	nft(t, one, "flush", "set", "bridge", "weave-policy", "members4")
+	eventually(t, time.Second, func() error {
+		if text := nft(t, one, "list", "set", "bridge", "weave-policy", "members4"); !strings.Contains(text, s.parties["web1"].ip) {
+			return fmt.Errorf("the set is %s", text)
+		}
+		return nil
+	})
 	run(t, one, "reset")
 	if text := nft(t, one, "list", "ruleset"); strings.Contains(text, "weave") {
 		t.Errorf("reset left\n%s", text)
@@ -164,6 +171,20 @@ func TestPolicyAtReceiver(t *testing.T) {
 		}
 	}
 	counted(t, s, 2, "default deny")
+	// What hosts say to each other on the kernel path is no container's, and goes on.
+	eventually(t, settle, func() error { return overlays(hosts[0], "fastdp", 2) })
+	must(t, lab.Steadily(3*time.Second, func() error { return overlays(hosts[0], "fastdp", 2) }))
+	// Others see the same: what the loop read last.
+	eventually(t, settle, func() error {
+		version, _ := metric(t, hosts[1], "weave_policy_version")
+		packets, _ := metric(t, hosts[1], `weave_policy_packets_total{rule="default"}`)
+		bytes, _ := metric(t, hosts[1], `weave_policy_bytes_total{rule="default"}`)
+		got := run(t, hosts[1], "report", "-f", "{{.Policy.Version}} {{.Policy.Default}} {{len .Policy.Rules}} {{with index .Policy.Other 0}}{{.Text}} {{.Packets}}{{end}}")
+		if want := fmt.Sprintf("%d deny 1 default %d", version, packets); got != want || version == 0 || packets == 0 || bytes < 40*packets {
+			return fmt.Errorf("report has %q, metrics version %d, %d packets, %d bytes", got, version, packets, bytes)
+		}
+		return nil
+	})
 }
 
 // tapOf is the name of a host's uplink.

@@ -207,7 +207,7 @@ func plays(t *testing.T, s *scene) {
 		if r.RC != 0 || !strings.Contains(r.Stdout, "tcp/80 is allowed by line 3: allow web -> db tcp 80") || !strings.Contains(r.Stdout, "in web\n") {
 			t.Error(r)
 		}
-		if r := s.weave(1, "policy", "test", "db1", s.parties["web1"].ip6, "80"); r.RC != 2 || !strings.Contains(r.Stdout, "80 is denied by default") {
+		if r := s.weave(1, "policy", "test", "db1", s.parties["web1"].ip6, "80"); r.RC != 2 || !strings.Contains(r.Stdout, "tcp/80 is denied by default") {
 			t.Error(r)
 		}
 		if r := s.weave(1, "policy", "test", "nobody", "db1"); r.RC != 1 || !strings.Contains(r.Stderr, `no container "nobody"`) {
@@ -224,6 +224,9 @@ func plays(t *testing.T, s *scene) {
 		}
 		for _, to := range []string{"web2", "db1"} {
 			s.allows(t, "web1", to, "81")
+		}
+		if r := s.weave(1, "policy", "test", "db1", "web1", "80"); r.RC != 0 || !strings.Contains(r.Stdout, "tcp/80 is allowed: there is no policy") {
+			t.Error(r)
 		}
 		for h := 1; h <= 2; h++ {
 			if r := s.weave(h, "policy", "status"); r.Stdout != "no policy: everything is allowed\n" {

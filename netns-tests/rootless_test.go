@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -144,6 +145,11 @@ func TestRootlessRelaunch(t *testing.T) {
 	userRun(t, u.Weave("detach", "10.2.1.1/24", strconv.Itoa(a.PID)))
 	if r := a.RunInside("ip", "link", "show", "ethwe"); r.RC == 0 {
 		t.Errorf("an interface outlived its last address: %v", r)
+	}
+	userRun(t, u.Weave("stop"))
+	userRun(t, u.Weave("reset", "--force")) // without a daemon, and without rights
+	if left, err := filepath.Glob(u.StateDir() + "/*"); err != nil || len(left) > 0 {
+		t.Errorf("reset left %v, %v", left, err)
 	}
 }
 

@@ -81,6 +81,21 @@ func lists(t *testing.T, h *lab.Host, want ...string) {
 	})
 }
 
+// serviceShown checks what metrics and report say of two targets at port 80 of an export at 8080: the first is down, the second is called second and up.
+func serviceShown(t *testing.T, one *lab.Host, ip1, ip2 string) {
+	t.Helper()
+	for target, up := range map[string]int{ip1: 0, ip2: 1} {
+		named := map[string]string{ip1: ip1, ip2: "second"}[target]
+		name := fmt.Sprintf(`weave_service_target_up{address="%s:80",kind="export",protocol="tcp",service="8080",target="%s:80"}`, target, named)
+		if got, line := metric(t, one, name); got != up || line == "" {
+			t.Errorf("metrics have %q of %s", line, name)
+		}
+	}
+	if got := run(t, one, "report", "-f", "{{range .Services}}{{.Kind}} {{.At}} {{.Address}} {{.State}}, {{end}}"); !strings.Contains(got, "export 8080 "+ip1+":80 down, export 8080 "+ip2+":80 up, ") {
+		t.Errorf("report has %q", got)
+	}
+}
+
 // A port of a host leads to containers of two hosts, whatever drops what it does not know there.
 //
 //	outside (host3) ── host1 :8080 ── c1
@@ -114,6 +129,7 @@ func TestServiceExport(t *testing.T) {
 		if got := run(t, one, "service", "list"); !strings.Contains(got, ip1+":80 down") {
 			t.Errorf("list prints\n%s", got)
 		}
+		serviceShown(t, one, ip1, ip2)
 	})
 	greets(t, c1.NS, ":80", "one.")
 	greeted(t, outside.NS, at, "one.", "two.")
@@ -294,28 +310,6 @@ func TestRootlessService(t *testing.T) {
 		}
 		return nil
 	})
-}
-
-// A host that is in two networks with the same addresses, by a daemon for each, joins what it is told to.
-//
-//	a 10.32.0.x ── host1, one │ host1, two ── b 10.32.0.x
-func TestServiceOfACommonHost(t *testing.T) {
-	l := newLab(t, lab.Config{Hosts: 1})
-	one, two := user(t, l.Hosts[0]), user(t, l.Hosts[0])
-	a, addrA := box(t, one)
-	b, addrB := box(t, two)
-	if addrA != addrB {
-		t.Fatalf("they have %s and %s", addrA, addrB)
-	}
-	greets(t, a.NS, ":80", "one.")
-	userRun(t, one.Weave("expose"))
-	gateway := strings.TrimSpace(userRun(t, two.Weave("expose")))
-	userRun(t, one.Weave("service", "export", "127.0.0.1:8080", addrA+":80"))
-	userRun(t, two.Weave("service", "import", "web:80", "127.0.0.1:8080"))
-	greeted(t, b.NS, gateway+":80", "one.")
-	if got := strings.TrimSpace(userRun(t, two.Weave("dns-lookup", "web"))); got != gateway {
-		t.Errorf("web is %q", got)
-	}
 }
 
 // What cannot be led is said.

@@ -12,6 +12,7 @@ type Policy struct {
 
 // Side is one side of rules: everybody, subnets, or who is a member.
 type Side struct {
+	Text   string // names it: one with the same text and subnets is the same side of another policy
 	Any    bool
 	Living bool // it has members
 	Nets   []netip.Prefix

@@ -60,7 +60,7 @@ func (n *fakeNode) ProxyAddresses() []string {
 }
 
 // resetFakeNode is node.Reset.
-func resetFakeNode(_ context.Context, stateDir, _ string) error {
+func resetFakeNode(_ context.Context, stateDir, _ string, _ bool) error {
 	return os.Remove(filepath.Join(stateDir, stateFile))
 }
 

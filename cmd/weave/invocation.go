@@ -43,7 +43,7 @@ type invocation struct {
 // runNode is node.Run, resetNode is node.Reset.
 type (
 	runNode   func(ctx context.Context, cfg node.Config) error
-	resetNode func(ctx context.Context, stateDir, runDir string) error
+	resetNode func(ctx context.Context, stateDir, runDir string, rootless bool) error
 )
 
 // exitError ends the command with a code, and a text on stderr unless that is empty.

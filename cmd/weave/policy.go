@@ -1,14 +1,14 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"os"
 
 	"github.com/urfave/cli/v2"
-)
 
-// policyLimit is more than any policy has, in bytes.
-const policyLimit = 1 << 20
+	"weave/internal/node"
+)
 
 // policy says who may talk to whom on the network.
 func (inv *invocation) policy(c *cli.Context) error {
@@ -59,6 +59,9 @@ func readPolicy(name string) (string, error) {
 		defer f.Close()
 		in = f
 	}
-	text, err := io.ReadAll(io.LimitReader(in, policyLimit))
+	text, err := io.ReadAll(io.LimitReader(in, node.MaxPolicy+1))
+	if err == nil && len(text) > node.MaxPolicy {
+		err = fmt.Errorf("a policy has at most %d bytes, this one has more", node.MaxPolicy)
+	}
 	return string(text), err
 }

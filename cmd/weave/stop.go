@@ -124,7 +124,7 @@ func (inv *invocation) reset(c *cli.Context) error {
 		return err
 	}
 	if inv.dirs.launched() || force {
-		if err := inv.resetNode(ctx, inv.dirs.state, inv.dirs.run); err != nil {
+		if err := inv.resetNode(ctx, inv.dirs.state, inv.dirs.run, os.Geteuid() != 0); err != nil {
 			return err
 		}
 	}

@@ -60,6 +60,7 @@ type PolicyVerdict struct {
 	Allowed  bool
 	Line     int    // of the rule
 	Rule     string // "": the default
+	NoPolicy bool   // there is none
 	Service  string
 	From, To PolicyEnd
 }
@@ -93,9 +94,12 @@ func (v PolicyVerdict) String() string {
 	if v.Service != "" {
 		what = v.Service + " is " + what
 	}
-	if v.Rule == "" {
+	switch {
+	case v.NoPolicy:
+		fmt.Fprintf(&b, "%s: there is no policy\n", what)
+	case v.Rule == "":
 		fmt.Fprintf(&b, "%s by default\n", what)
-	} else {
+	default:
 		fmt.Fprintf(&b, "%s by line %d: %s\n", what, v.Line, v.Rule)
 	}
 	return b.String()

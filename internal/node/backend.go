@@ -63,22 +63,27 @@ func (n *node) Reset(context.Context) error {
 	return n.host.Reset()
 }
 
-// Reset removes what a daemon that does not run left behind: interfaces, the
+// Reset removes what a daemon that does not run left behind: interfaces and rules, but of a user's daemon, which had none (rootless), the
 // state file, the socket. Nothing there is fine.
-func Reset(_ context.Context, stateDir, runDir string) error {
-	names := interfacesOf(stateDir)
-	h, err := netlink.Open(netlink.Config{Bridge: names.bridge, Uplink: names.tap}, nil)
-	if err != nil {
-		return err
-	}
-	defer h.Close()
-	if err := h.Reset(); err != nil {
-		return err
+func Reset(_ context.Context, stateDir, runDir string, rootless bool) error {
+	if !rootless {
+		if err := resetHost(interfacesOf(stateDir)); err != nil {
+			return err
+		}
 	}
 	if err := removeState(stateDir); err != nil {
 		return err
 	}
 	return ignoreMissing(os.Remove(filepath.Join(runDir, api.SocketName)))
+}
+
+func resetHost(names interfaces) error {
+	h, err := netlink.Open(netlink.Config{Bridge: names.bridge, Uplink: names.tap}, nil)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	return h.Reset()
 }
 
 // removeState removes what the daemon remembers; its log stays.

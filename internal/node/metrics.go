@@ -34,6 +34,7 @@ func (n *node) metricsHandler() http.Handler {
 	r.MustRegister(metrics{n}, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	r.MustRegister(policyMetrics{n})
+	r.MustRegister(serviceMetrics{n})
 	if n.ipam != nil {
 		r.MustRegister(addressMetrics{n.ipam})
 	}

@@ -29,6 +29,8 @@ const (
 	policyRetry  = 5 * time.Second  // after it could not be enforced
 	policySaving = 2 * time.Second  // after endpoints of others have changed
 	policyCounts = 10 * time.Second // between looks at the counters
+
+	policyWarning = time.Minute // between warnings of the same
 )
 
 // policyLoop owns policy.Core and what follows from it: who is meant, and what the
@@ -48,6 +50,11 @@ type policyLoop struct {
 	user   policyUser
 	meant  *filter.Members
 	queues policyQueues
+
+	untracked struct { // as the counter was, and when there may be a warning again
+		count uint64
+		again time.Time
+	}
 }
 
 // endKey names an endpoint.
@@ -204,7 +211,7 @@ func (l *policyLoop) run(ctx context.Context) error {
 		}
 		l.chores(time.Now())
 		if call.reply != nil {
-			call.reply <- l.answer(call.ask)
+			call.reply <- l.answer(call)
 		}
 		timer.Reset(l.wait(time.Now()))
 	}

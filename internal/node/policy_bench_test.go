@@ -45,6 +45,21 @@ func BenchmarkPolicyOfThousands(b *testing.B) {
 		})
 	}
 	l.step(policy.Own{Endpoints: list})
+	b.Run("one rule changes", func(b *testing.B) {
+		for n := 0; b.Loop(); n++ {
+			var text strings.Builder
+			for i := range 1000 {
+				fmt.Fprintf(&text, "group g%d name c%d\nallow g%d -> g%d tcp %d\n", i, i, i, (7*i+1)%1000, 1000+i)
+				if i == n%1000 {
+					fmt.Fprintf(&text, "deny g%d -> * udp %d\n", i, 1+n)
+				}
+			}
+			l.step(policy.Set{Text: text.String() + "default deny\n"})
+			if l.fault != "" {
+				b.Fatal(l.fault)
+			}
+		}
+	})
 	b.Run("new policy", func(b *testing.B) {
 		for n := 0; b.Loop(); n++ {
 			var text strings.Builder

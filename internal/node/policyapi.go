@@ -8,12 +8,17 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"weave/internal/api"
 	"weave/peer"
 	"weave/policy"
 	"weave/runtime"
 	"weave/stack/filter"
 )
+
+// MaxPolicy is how long a policy may be, in bytes.
+const MaxPolicy = filter.MaxText
 
 // SetPolicy implements api.Policies.
 func (l *policyLoop) SetPolicy(ctx context.Context, text string) (warnings []string, err error) {
@@ -74,13 +79,16 @@ func (l *policyLoop) ask(ctx context.Context, call policyCall) (policyReply, err
 	}
 }
 
-// answer answers a question; without one, how the policy stands.
-func (l *policyLoop) answer(q *policyQuestion) policyReply {
-	if q == nil {
-		return policyReply{status: l.show()}
+// answer answers a question; without one, how the policy stands. Who has changed it needs to know only whether it is enforced.
+func (l *policyLoop) answer(call policyCall) policyReply {
+	switch {
+	case call.ask != nil:
+		verdict, err := l.test(*call.ask)
+		return policyReply{verdict: verdict, err: err}
+	case call.in != nil:
+		return policyReply{status: api.PolicyStatus{Fault: l.fault}}
 	}
-	verdict, err := l.test(*q)
-	return policyReply{verdict: verdict, err: err}
+	return policyReply{status: l.show()}
 }
 
 // show makes what status and report show.
@@ -104,11 +112,21 @@ func (l *policyLoop) show() api.PolicyStatus {
 		c := counts[text]
 		s.Rules = append(s.Rules, api.PolicyRule{Line: l.doc.Rules[i].Line, PolicyCount: api.PolicyCount{Text: text, Packets: c.Packets, Bytes: c.Bytes}})
 	}
-	for _, name := range []string{filter.CountDefault, filter.CountOther, filter.CountTagged, filter.CountPieces, filter.CountBroken} {
+	for _, name := range filter.CountNames {
 		s.Other = append(s.Other, api.PolicyCount{Text: name, Packets: counts[name].Packets, Bytes: counts[name].Bytes})
 	}
+	l.crowded(counts[filter.CountUntracked].Packets)
 	l.shown.Store(&s)
 	return s
+}
+
+// crowded warns, once a minute, when there are more flows than are remembered.
+func (l *policyLoop) crowded(count uint64) {
+	if now := time.Now(); count > l.untracked.count && now.After(l.untracked.again) {
+		l.log.Warn("there are more connections than this host remembers for the policy: is there a flood? See 'weave policy status', untracked", "so far", count)
+		l.untracked.again = now.Add(policyWarning)
+	}
+	l.untracked.count = count
 }
 
 // counts reads the counters of this host.
@@ -128,8 +146,11 @@ func (l *policyLoop) counts() map[string]runtime.PolicyCount {
 	for i := range l.doc.Rules {
 		read(l.doc.RuleText(i))
 	}
-	for _, name := range []string{filter.CountDefault, filter.CountOther, filter.CountTagged, filter.CountPieces, filter.CountBroken} {
+	for _, name := range filter.CountNames {
 		read(name)
+	}
+	if l.user.flows != nil {
+		counts[filter.CountUntracked] = runtime.PolicyCount{Packets: l.user.flows.Evicted()}
 	}
 	return counts
 }
@@ -145,15 +166,15 @@ func (l *policyLoop) called(n peer.Name) string {
 // test tells what the first packet of a flow would meet.
 func (l *policyLoop) test(q policyQuestion) (api.PolicyVerdict, error) {
 	var v api.PolicyVerdict
-	if l.doc == nil {
-		return v, api.BadRequest("there is no policy: everything is allowed")
-	}
 	var proto uint8
 	var port uint16
 	if q.service != "" {
 		var err error
 		if proto, port, err = filter.ParseService(q.service); err != nil {
 			return v, api.BadRequest(err.Error())
+		}
+		if proto == unix.IPPROTO_TCP { // which is what a port alone is about
+			q.service = fmt.Sprintf("tcp/%d", port)
 		}
 	}
 	from, err := l.find(q.from)
@@ -167,6 +188,9 @@ func (l *policyLoop) test(q policyQuestion) (api.PolicyVerdict, error) {
 	a, b, ok := pair(from, to)
 	if !ok {
 		return v, api.BadRequest(fmt.Sprintf("%s and %s have no addresses of the same family", q.from, q.to))
+	}
+	if l.doc == nil {
+		return api.PolicyVerdict{Allowed: true, NoPolicy: true, From: l.end(a, nil), To: l.end(b, nil), Service: q.service}, nil
 	}
 	said := l.meant.Explain(a, b, proto, port)
 	v = api.PolicyVerdict{

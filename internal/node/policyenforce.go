@@ -63,6 +63,18 @@ func (l *policyLoop) enforce() error {
 	return nil
 }
 
+// enforceChanges has it follow changes of members.
+func (l *policyLoop) enforceChanges(list []filter.Change) error {
+	if l.n.bridge != nil {
+		return l.n.bridge.ChangeMembers(kernelChanges(list))
+	}
+	if f := l.n.dp.policy.Load(); f != nil {
+		l.n.dp.policy.Store(f.With(l.meant, list))
+		return nil
+	}
+	return l.enforce()
+}
+
 // enforced notes whether that worked; if it did not, it is tried again.
 func (l *policyLoop) enforced(err error) {
 	if err == nil {
@@ -111,11 +123,11 @@ func (l *policyLoop) changed(list []policy.Change) {
 	if len(all) == 0 {
 		return
 	}
-	if l.n.bridge == nil {
-		l.enforced(l.enforce())
-		return
-	}
-	// What comes and goes at once, as one that moves, is no change.
+	l.enforced(l.enforceChanges(all))
+}
+
+// kernelChanges are changes as the kernel's edge takes them. What comes and goes at once, as one that moves, is no change.
+func kernelChanges(all []filter.Change) []runtime.PolicyChange {
 	net := map[filter.Change]int{}
 	for _, c := range all {
 		opposite := c
@@ -132,7 +144,7 @@ func (l *policyLoop) changed(list []policy.Change) {
 			changes = append(changes, runtime.PolicyChange{Side: c.Operand, Addr: c.Addr, Added: c.Added})
 		}
 	}
-	l.enforced(l.n.bridge.ChangeMembers(changes))
+	return changes
 }
 
 // kernelPolicy is a policy as the kernel's edge takes it.
@@ -141,7 +153,7 @@ func kernelPolicy(d *filter.Document, m *filter.Members) *runtime.Policy {
 	members := m.All()
 	for i := range d.Operands {
 		o := &d.Operands[i]
-		p.Sides = append(p.Sides, runtime.Side{Any: o.Any, Living: o.Living(), Nets: o.Nets()})
+		p.Sides = append(p.Sides, runtime.Side{Text: o.Text, Any: o.Any, Living: o.Living(), Nets: o.Nets()})
 		p.Members = append(p.Members, members[i])
 	}
 	for i := range d.Rules {

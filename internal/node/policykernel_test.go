@@ -11,6 +11,7 @@ import (
 	"os"
 	goruntime "runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,7 +57,7 @@ func inNamespace(t testing.TB, fn func() error) string {
 }
 
 // visit calls fn in a namespace.
-func visit(t *testing.T, path string, fn func() error) {
+func visit(t testing.TB, path string, fn func() error) {
 	t.Helper()
 	done := make(chan error, 1)
 	go func() {
@@ -76,7 +77,7 @@ func visit(t *testing.T, path string, fn func() error) {
 	}
 }
 
-func openEnd(t *testing.T, h *netlink.Host, addrs ...string) *kernelEnd {
+func openEnd(t testing.TB, h *netlink.Host, addrs ...string) *kernelEnd {
 	t.Helper()
 	e := &kernelEnd{path: inNamespace(t, func() error {
 		return os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0) // nothing of its own
@@ -232,25 +233,64 @@ func (f *forge) packet(v6 bool, from int, plain bool) ([]byte, uint16) {
 	return slices.Concat(h, src.AsSlice(), dst.AsSlice(), body), unix.ETH_P_IPV6
 }
 
-// The kernel's bridge and our own filter say the same of every frame, after the same frames before.
-func TestKernelAgreesWithFilter(t *testing.T) {
-	var h *netlink.Host
-	host := inNamespace(t, func() error {
+// frame is a packet in a frame, or something odd.
+func (f *forge) frame(from, to *kernelEnd, number int) []byte {
+	packet, kind := f.packet(f.rng.IntN(2) == 1, number, false)
+	frame := binary.BigEndian.AppendUint16(slices.Concat(to.mac, from.mac), kind)
+	switch f.rng.IntN(20) {
+	case 0:
+		frame = append(slices.Concat(frame[:12], []byte{0x81, 0, 0, 5}), frame[12:]...)
+	case 1:
+		binary.BigEndian.PutUint16(frame[12:], f.pick(0x88b5, 0x88a8))
+	}
+	return append(frame, packet...)
+}
+
+// openBridge makes a host of its own with a bridge.
+func openBridge(t *testing.T, cfg netlink.Config) *netlink.Host {
+	t.Helper()
+	cfg.Namespace = inNamespace(t, func() error {
 		for _, key := range []string{"iptables", "ip6tables"} { // else the kernel drops what is cut short before we see it
-			if err := os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-"+key, []byte("0"), 0); err != nil && !os.IsNotExist(err) {
+			if err := ignoreMissing(os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-"+key, []byte("0"), 0)); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	h, err := netlink.Open(netlink.Config{Namespace: host}, nil)
+	h, err := netlink.Open(cfg, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer h.Close()
+	t.Cleanup(h.Close)
 	if err := h.EnsureBridge(); err != nil {
 		t.Fatal(err)
 	}
+	return h
+}
+
+// manyRules is so many rules that no enforcer tries them one by one. Some are about the two ends of the test.
+func manyRules(n int, service string) string {
+	var b strings.Builder
+	b.WriteString("group w name web\ngroup d name db,other\ngroup o name other\n")
+	for i := range n {
+		fmt.Fprintf(&b, "group g%d name x%d\n", i, i)
+		switch {
+		case i%12 == 5:
+			fmt.Fprintf(&b, "allow w -> %s tcp,udp %d\n", []string{"d", "o"}[i%2], 70+i%15)
+		case i%12 == 9:
+			fmt.Fprintf(&b, "%s d -> w%s\n", []string{"allow", "deny"}[i/12%2], service)
+		case service == "":
+			fmt.Fprintf(&b, "deny g%d -> * tcp %d-%d\n", i, 40+i, 50+2*i)
+		default:
+			fmt.Fprintf(&b, "allow g%d -> d\n", i)
+		}
+	}
+	return b.String()
+}
+
+// The kernel's bridge and our own filter say the same of every frame, after the same frames before.
+func TestKernelAgreesWithFilter(t *testing.T) {
+	h := openBridge(t, netlink.Config{})
 	ends := []*kernelEnd{openEnd(t, h, "10.0.0.1/24"), openEnd(t, h, "10.0.0.2/24")}
 	endpoints := []filter.Endpoint{
 		{ID: "a", Names: []string{"web"}, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}},
@@ -269,6 +309,9 @@ func TestKernelAgreesWithFilter(t *testing.T) {
 		"default deny\n",
 		"allow 10.0.0.0/31,10.9.0.0/16,10.11.0.0/16,10.13.0.0/16,10.15.0.0/16,fd00::/127 -> 10.0.0.2,fd00::2\ndefault deny\n",
 		"allow * -> * sctp\nallow * -> * icmp\ndeny * -> * tcp 80\ndefault allow\n",
+		manyRules(60, "") + "default deny\n",
+		"deny d -> w tcp 80\n" + manyRules(60, "") + "default deny\n", // the difference of one rule
+		manyRules(60, "") + manyRules(61, " tcp") + "default allow\n",
 	} {
 		doc, err := filter.Parse(text)
 		if err != nil {
@@ -282,18 +325,21 @@ func TestKernelAgreesWithFilter(t *testing.T) {
 			t.Fatal(err)
 		}
 		own := filter.New(doc, members, netip.Addr{}, flows, counts)
-		for range 400 {
+		for i := range 300 {
 			number++
-			from := f.rng.IntN(2)
-			packet, kind := f.packet(f.rng.IntN(2) == 1, from, false)
-			frame := binary.BigEndian.AppendUint16(slices.Concat(ends[1-from].mac, ends[from].mac), kind)
-			switch f.rng.IntN(20) {
-			case 0:
-				frame = append(slices.Concat(frame[:12], []byte{0x81, 0, 0, 5}), frame[12:]...)
-			case 1:
-				binary.BigEndian.PutUint16(frame[12:], f.pick(0x88b5, 0x88a8))
+			if i == 100 || i == 200 { // the database calls itself something else, and then again what it was called
+				e := endpoints[1]
+				e.Names = [][]string{{"other"}, e.Names}[i/100-1]
+				changes := members.Put(e)
+				if err := h.ChangeMembers(kernelChanges(changes)); err != nil {
+					t.Fatal(err)
+				}
+				if len(changes) > 0 {
+					own = own.With(members, changes)
+				}
 			}
-			frame = append(frame, packet...)
+			from := f.rng.IntN(2)
+			frame := f.frame(ends[from], ends[1-from], from)
 			want := own.Judge(1, frame, len(frame))
 			if got := crosses(t, ends[from], ends[1-from], frame, number); got != want {
 				t.Fatalf("policy\n%sframe %d from %d: %x: the kernel passes it is %v, the filter %v", text, number, from, frame, got, want)

@@ -105,6 +105,12 @@ func (h *Host) exposeAddresses(want, had []netip.Prefix) ([]string, error) {
 	return append(warnings, runtime.Overlaps(fresh, routes, h.cfg.Bridge)...), nil
 }
 
+// isBridge tells what kind of a device this is.
+func (h *Host) isBridge(device string) bool {
+	link, err := h.space.LinkByName(device)
+	return err == nil && link.Type() == "bridge"
+}
+
 // refuseConflicts looks at the host's other interfaces.
 func (h *Host) refuseConflicts(fresh []netip.Prefix) error {
 	list, err := retry(func() ([]vnl.Addr, error) { return h.space.AddrList(nil, vnl.FAMILY_ALL) })
@@ -124,7 +130,12 @@ func (h *Host) refuseConflicts(fresh []netip.Prefix) error {
 		host = append(host, runtime.HostAddress{Prefix: p, Device: link.Attrs().Name})
 	}
 	for _, p := range fresh {
-		if a, found := runtime.Conflict(p, h.cfg.Bridge, host); found {
+		a, found := runtime.Conflict(p, h.cfg.Bridge, host)
+		if found && strings.HasPrefix(a.Device, "weave") && h.isBridge(a.Device) {
+			return fmt.Errorf("%w: %s, by %s of %s, which is of another weave on this host. If both networks have to have the same addresses, run one of the two as an ordinary "+
+				"user or in a network namespace of its own, and join them by 'weave service export' here and 'import' there", ErrConflict, a.Prefix.Masked(), a.Prefix.Addr(), a.Device)
+		}
+		if found {
 			return fmt.Errorf("%w: %s, by %s of %s; it would lose what it reaches there: choose an address of another subnet than %s",
 				ErrConflict, a.Prefix.Masked(), a.Prefix.Addr(), a.Device, p)
 		}

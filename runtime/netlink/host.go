@@ -34,11 +34,12 @@ var (
 
 // Config says what the host's side looks like.
 type Config struct {
-	Bridge    string           // name of the bridge; "" is "weave"
-	MAC       net.HardwareAddr // the bridge's: the peer's name; nil leaves it to the kernel
-	MTU       int              // bytes, of the bridge and of attachments that do not say; 0 is runtime.DefaultMTU
-	Uplink    string           // name of the uplink TAP, joined by Reconcile and removed by Reset; "" until AddUplink
-	Namespace string           // path of the network namespace that is the host; "" is the process's
+	Bridge      string           // name of the bridge; "" is "weave"
+	MAC         net.HardwareAddr // the bridge's: the peer's name; nil leaves it to the kernel
+	MTU         int              // bytes, of the bridge and of attachments that do not say; 0 is runtime.DefaultMTU
+	Uplink      string           // name of the uplink TAP, joined by Reconcile and removed by Reset; "" until AddUplink
+	PolicyFlows uint32           // how many flows of a family a policy's table remembers; 0: 262,144
+	Namespace   string           // path of the network namespace that is the host; "" is the process's
 }
 
 // Host is the daemon's network namespace.
@@ -63,6 +64,9 @@ type Host struct {
 
 	ears    atomic.Pointer[mnl.Conn] // of WatchRules
 	changed chan struct{}            // rules are to be looked at
+	wrote   senders
+
+	tampered atomic.Bool // others have changed elements of our sets
 	bridgeTables
 }
 

@@ -52,6 +52,16 @@ func (a *attrs) nest(kind uint16, inner func()) {
 	binary.NativeEndian.PutUint16(a.b[at:], uint16(len(a.b)-at))
 }
 
+// verdict writes what is to be done with a packet.
+func (a *attrs) verdict(code int32, chain string) {
+	a.nest(unix.NFTA_DATA_VERDICT, func() {
+		a.u32(unix.NFTA_VERDICT_CODE, uint32(code))
+		if chain != "" {
+			a.text(unix.NFTA_VERDICT_CHAIN, chain)
+		}
+	})
+}
+
 // batch is one transaction on a table of the bridge family.
 type batch struct {
 	table    string
@@ -97,9 +107,21 @@ func (b *batch) newBase(name string, hook uint32, priority int32) {
 	})
 }
 
-// flushRules takes all rules out of the table.
-func (b *batch) flushRules() {
-	b.add(unix.NFT_MSG_DELRULE, 0, func(a *attrs) { a.text(unix.NFTA_RULE_TABLE, b.table) })
+// flushRules takes all rules out of a chain, or of the table.
+func (b *batch) flushRules(chain string) {
+	b.add(unix.NFT_MSG_DELRULE, 0, func(a *attrs) {
+		a.text(unix.NFTA_RULE_TABLE, b.table)
+		if chain != "" {
+			a.text(unix.NFTA_RULE_CHAIN, chain)
+		}
+	})
+}
+
+func (b *batch) delChain(name string) {
+	b.add(unix.NFT_MSG_DELCHAIN, 0, func(a *attrs) {
+		a.text(unix.NFTA_CHAIN_TABLE, b.table)
+		a.text(unix.NFTA_CHAIN_NAME, name)
+	})
 }
 
 func (b *batch) rule(chain string, exprs ...expression) {
@@ -117,7 +139,15 @@ func (b *batch) rule(chain string, exprs ...expression) {
 	})
 }
 
-// setSpec is a set of the table.
+// Attributes that x/sys/unix has not.
+const (
+	setDescConcat = 2      // NFTA_SET_DESC_CONCAT
+	setFieldLen   = 1      // NFTA_SET_FIELD_LEN
+	setElemKeyEnd = 10     // NFTA_SET_ELEM_KEY_END
+	setConcat     = 1 << 7 // NFT_SET_CONCAT
+)
+
+// setSpec is a set of the table. A map's elements say where a packet goes.
 type setSpec struct {
 	name    string
 	keyType uint32 // as nft numbers its data types, for those who list it
@@ -125,6 +155,7 @@ type setSpec struct {
 	flags   uint32
 	timeout time.Duration // elements go by themselves
 	size    uint32        // at most; 0: any
+	fields  []uint32      // bytes of the parts of a key of which each is a range
 }
 
 // nft's data types (include/datatype.h of nftables), six bits each in a concatenation.
@@ -148,8 +179,20 @@ func (b *batch) newSet(s setSpec) {
 		a.u32(unix.NFTA_SET_KEY_TYPE, s.keyType)
 		a.u32(unix.NFTA_SET_KEY_LEN, s.keyLen)
 		a.u32(unix.NFTA_SET_ID, uint32(len(b.messages)+1))
+		if s.flags&unix.NFT_SET_MAP != 0 {
+			a.u32(unix.NFTA_SET_DATA_TYPE, unix.NFT_DATA_VERDICT)
+		}
 		if s.size > 0 {
 			a.nest(unix.NFTA_SET_DESC, func() { a.u32(unix.NFTA_SET_DESC_SIZE, s.size) })
+		}
+		if len(s.fields) > 0 {
+			a.nest(unix.NFTA_SET_DESC, func() {
+				a.nest(setDescConcat, func() {
+					for _, n := range s.fields {
+						a.nest(unix.NFTA_LIST_ELEM, func() { a.u32(setFieldLen, n) })
+					}
+				})
+			})
 		}
 		if s.timeout > 0 {
 			a.u64(unix.NFTA_SET_TIMEOUT, uint64(s.timeout.Milliseconds()))
@@ -167,8 +210,10 @@ func (b *batch) delSet(name string) {
 
 // element is one of a set; the end of an interval is not in it.
 type element struct {
-	key []byte
-	end bool
+	key  []byte
+	end  bool
+	last []byte // where parts of keys are ranges: up to this
+	call string // of a map: a chain
 }
 
 // elements adds to a set, or takes away from it.
@@ -185,6 +230,12 @@ func (b *batch) elements(kind int, set string, list []element) {
 						a.nest(unix.NFTA_SET_ELEM_KEY, func() { a.bytes(unix.NFTA_DATA_VALUE, e.key) })
 						if e.end {
 							a.u32(unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)
+						}
+						if e.last != nil {
+							a.nest(setElemKeyEnd, func() { a.bytes(unix.NFTA_DATA_VALUE, e.last) })
+						}
+						if e.call != "" {
+							a.nest(unix.NFTA_SET_ELEM_DATA, func() { a.verdict(unix.NFT_JUMP, e.call) })
 						}
 					})
 				}
@@ -245,6 +296,9 @@ func (h *Host) commit(b *batch) error {
 		return err
 	}
 	defer conn.Close()
+	if err := h.wrote.add(conn); err != nil {
+		return fmt.Errorf("open nf_tables: %w", err)
+	}
 	size := 0
 	for i := range b.messages {
 		size += len(b.messages[i].Data) + 16

@@ -11,13 +11,14 @@ import (
 type expression struct {
 	name  string
 	write func(*attrs)
+	calls bool // it names a chain
 }
 
 // reg is a register of four bytes; a wider value takes those that follow.
 func reg(n uint32) uint32 { return unix.NFT_REG32_00 + n }
 
 func payload(base, offset, length, to uint32) expression {
-	return expression{"payload", func(a *attrs) {
+	return expression{name: "payload", write: func(a *attrs) {
 		a.u32(unix.NFTA_PAYLOAD_DREG, to)
 		a.u32(unix.NFTA_PAYLOAD_BASE, base)
 		a.u32(unix.NFTA_PAYLOAD_OFFSET, offset)
@@ -40,7 +41,7 @@ func transport(offset, length, to uint32) expression {
 
 // fragmentHeader loads from IPv6's fragment header; there is none: no match.
 func fragmentHeader(offset, length, to uint32) expression {
-	return expression{"exthdr", func(a *attrs) {
+	return expression{name: "exthdr", write: func(a *attrs) {
 		a.u32(unix.NFTA_EXTHDR_DREG, to)
 		a.bytes(unix.NFTA_EXTHDR_TYPE, []byte{44})
 		a.u32(unix.NFTA_EXTHDR_OFFSET, offset)
@@ -49,14 +50,14 @@ func fragmentHeader(offset, length, to uint32) expression {
 }
 
 func meta(key, to uint32) expression {
-	return expression{"meta", func(a *attrs) {
+	return expression{name: "meta", write: func(a *attrs) {
 		a.u32(unix.NFTA_META_DREG, to)
 		a.u32(unix.NFTA_META_KEY, key)
 	}}
 }
 
 func compare(op, from uint32, data ...byte) expression {
-	return expression{"cmp", func(a *attrs) {
+	return expression{name: "cmp", write: func(a *attrs) {
 		a.u32(unix.NFTA_CMP_SREG, from)
 		a.u32(unix.NFTA_CMP_OP, op)
 		a.nest(unix.NFTA_CMP_DATA, func() { a.bytes(unix.NFTA_DATA_VALUE, data) })
@@ -67,7 +68,7 @@ func is(from uint32, data ...byte) expression    { return compare(unix.NFT_CMP_E
 func isNot(from uint32, data ...byte) expression { return compare(unix.NFT_CMP_NEQ, from, data...) }
 
 func masked(register uint32, mask ...byte) expression {
-	return expression{"bitwise", func(a *attrs) {
+	return expression{name: "bitwise", write: func(a *attrs) {
 		a.u32(unix.NFTA_BITWISE_SREG, register)
 		a.u32(unix.NFTA_BITWISE_DREG, register)
 		a.u32(unix.NFTA_BITWISE_LEN, uint32(len(mask)))
@@ -77,14 +78,14 @@ func masked(register uint32, mask ...byte) expression {
 }
 
 func inSet(set string, from uint32) expression {
-	return expression{"lookup", func(a *attrs) {
+	return expression{name: "lookup", write: func(a *attrs) {
 		a.text(unix.NFTA_LOOKUP_SET, set)
 		a.u32(unix.NFTA_LOOKUP_SREG, from)
 	}}
 }
 
 func notInSet(set string, from uint32) expression {
-	return expression{"lookup", func(a *attrs) {
+	return expression{name: "lookup", write: func(a *attrs) {
 		a.text(unix.NFTA_LOOKUP_SET, set)
 		a.u32(unix.NFTA_LOOKUP_SREG, from)
 		a.u32(unix.NFTA_LOOKUP_FLAGS, unix.NFT_LOOKUP_F_INV)
@@ -95,7 +96,7 @@ func notInSet(set string, from uint32) expression {
 const dynAdd, dynUpdate, dynDelete = 0, 1, 2
 
 func change(op uint32, set string, from uint32, timeout time.Duration) expression {
-	return expression{"dynset", func(a *attrs) {
+	return expression{name: "dynset", write: func(a *attrs) {
 		a.text(unix.NFTA_DYNSET_SET_NAME, set)
 		a.u32(unix.NFTA_DYNSET_SREG_KEY, from)
 		a.u32(unix.NFTA_DYNSET_OP, op)
@@ -106,30 +107,32 @@ func change(op uint32, set string, from uint32, timeout time.Duration) expressio
 }
 
 func constant(to uint32, data ...byte) expression {
-	return expression{"immediate", func(a *attrs) {
+	return expression{name: "immediate", write: func(a *attrs) {
 		a.u32(unix.NFTA_IMMEDIATE_DREG, to)
 		a.nest(unix.NFTA_IMMEDIATE_DATA, func() { a.bytes(unix.NFTA_DATA_VALUE, data) })
 	}}
 }
 
 func countIn(counter string) expression {
-	return expression{"objref", func(a *attrs) {
+	return expression{name: "objref", write: func(a *attrs) {
 		a.u32(unix.NFTA_OBJREF_IMM_TYPE, objectCounter)
 		a.text(unix.NFTA_OBJREF_IMM_NAME, counter)
 	}}
 }
 
 func decide(verdict int32, chain string) expression {
-	return expression{"immediate", func(a *attrs) {
+	return expression{name: "immediate", calls: chain != "", write: func(a *attrs) {
 		a.u32(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_VERDICT)
-		a.nest(unix.NFTA_IMMEDIATE_DATA, func() {
-			a.nest(unix.NFTA_DATA_VERDICT, func() {
-				a.u32(unix.NFTA_VERDICT_CODE, uint32(verdict))
-				if chain != "" {
-					a.text(unix.NFTA_VERDICT_CHAIN, chain)
-				}
-			})
-		})
+		a.nest(unix.NFTA_IMMEDIATE_DATA, func() { a.verdict(verdict, chain) })
+	}}
+}
+
+// callBy goes where a map says for a key, if it has it.
+func callBy(set string, from uint32) expression {
+	return expression{name: "lookup", write: func(a *attrs) {
+		a.text(unix.NFTA_LOOKUP_SET, set)
+		a.u32(unix.NFTA_LOOKUP_SREG, from)
+		a.u32(unix.NFTA_LOOKUP_DREG, unix.NFT_REG_VERDICT)
 	}}
 }
 

@@ -3,9 +3,9 @@ package netlink
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
-	"github.com/google/nftables"
 	mnl "github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
@@ -15,7 +15,9 @@ import (
 // bridgeTables is what is wanted of our tables of the bridge family.
 type bridgeTables struct {
 	policy  *runtime.Policy // nil: none
-	written shape           // of the policy's table
+	written *written        // of the policy's table; nil: that is not known
+	sides   sideNumbers
+	plain   bool // the kernel has no maps of ranges: it looks at all rules in their order
 	guards  map[string]guard
 }
 
@@ -44,11 +46,12 @@ func (h *Host) resetBridgeTables() error {
 // keepBridgeTables makes them anew if somebody has taken them, or part of them, away.
 func (h *Host) keepBridgeTables() error {
 	var errs []error
+	tampered := h.tampered.Swap(false)
 	if h.policy != nil {
-		ok, err := h.intact(h.policyTable(), h.written)
-		if err == nil && !ok {
+		ok, err := h.policyIntact()
+		if err == nil && (!ok || tampered) {
 			h.log.Info("the table of the policy is made anew")
-			err = h.writePolicy()
+			err = h.rewritePolicy()
 		}
 		errs = append(errs, err)
 	}
@@ -56,13 +59,17 @@ func (h *Host) keepBridgeTables() error {
 		b := &batch{table: h.cfg.Bridge}
 		h.guardBatch(b)
 		ok, err := h.intact(b.table, shapeOf(b))
-		if err == nil && !ok {
+		if err == nil && (!ok || tampered) {
 			h.log.Info("the table that guards containers' ports is made anew")
 			err = h.writeGuards()
 		}
 		errs = append(errs, err)
 	}
-	return errors.Join(errs...)
+	err := errors.Join(errs...)
+	if err != nil && tampered { // to be looked at again
+		h.tampered.Store(true)
+	}
+	return err
 }
 
 // intact tells whether a table has as many rules and sets as were written.
@@ -77,6 +84,15 @@ func (h *Host) intact(table string, want shape) (bool, error) {
 		return false, err
 	}
 	return shape{rules, len(seen.sets)} == want, nil
+}
+
+// policyIntact tells whether the policy's table has what was written, as far as counts tell: what its thousands of rules are is not read.
+func (h *Host) policyIntact() (bool, error) {
+	if h.written == nil {
+		return false, nil
+	}
+	seen, err := h.lookAtTable(h.policyTable())
+	return seen.there && seen.shape() == h.written.shape(), err
 }
 
 func (h *Host) policyTable() string { return h.cfg.Bridge + policySuffix }
@@ -100,226 +116,152 @@ func (h *Host) ChangeMembers(list []runtime.PolicyChange) error {
 	if h.policy == nil || len(list) == 0 {
 		return nil
 	}
+	if h.written == nil { // it could not be written either
+		return h.changedMembers(list)
+	}
 	b := &batch{table: h.policyTable()}
 	again := h.policy.Allow || slices.ContainsFunc(h.policy.Rules, func(r runtime.PolicyRule) bool { return !r.Allow })
 	for _, c := range list {
-		kind := unix.NFT_MSG_NEWSETELEM
-		members := h.policy.Members[c.Side]
-		if c.Added {
-			members = append(members, c.Addr)
-		} else {
-			again = true
-			kind = unix.NFT_MSG_DELSETELEM
-			if i := slices.Index(members, c.Addr); i >= 0 {
-				members[i] = members[len(members)-1]
-				members = members[:len(members)-1]
-			}
-		}
-		h.policy.Members[c.Side] = members
-		f := &families[1]
-		if c.Addr.Is4() {
-			f = &families[0]
-		}
-		b.elements(kind, memberSet(f), []element{memberKey(c.Side, c.Addr)})
+		again = again || !c.Added
+		h.policy.Members[c.Side] = withMember(h.policy.Members[c.Side], c)
+		h.written.change(b, c)
 	}
 	if again { // what was allowed may not be any more; with nothing but allowing rules more members never forbid
 		forgetFast(b)
 	}
 	if err := h.commit(b); err != nil {
 		h.log.Debug("members of the policy could not be changed; it is written anew", "err", err)
-		if err := h.writePolicy(); err != nil {
+		if err := h.rewritePolicy(); err != nil {
 			return fmt.Errorf("change members: %w", err)
 		}
 	}
 	return nil
 }
 
-// writePolicy makes the table what it should be, whatever it is.
-func (h *Host) writePolicy() error {
-	seen, err := h.lookAtTable(h.policyTable())
-	if h.policy == nil && (err != nil || !seen.there) { // a kernel without nf_tables has none
-		return nil
+// changedMembers notes changes and writes the whole policy.
+func (h *Host) changedMembers(list []runtime.PolicyChange) error {
+	for _, c := range list {
+		h.policy.Members[c.Side] = withMember(h.policy.Members[c.Side], c)
 	}
-	if err != nil {
-		return err
-	}
-	if h.policy == nil {
-		b := &batch{table: h.policyTable()}
-		b.delTable()
-		return h.commit(b)
-	}
-	return h.quietly(func() error {
-		b := h.policyBatch(seen)
-		h.written = shapeOf(b)
-		err := h.commit(b)
-		if err != nil && seen.there {
-			h.log.Warn("the table of the policy is not as we made it, and is made anew: flows of containers are forgotten", "err", err)
-			err = h.commit(h.policyBatch(tableSeen{there: true, foreign: true}))
-		}
-		return err
-	})
-}
-
-// tableSeen is what is seen of a table of the bridge family.
-type tableSeen struct {
-	there    bool
-	foreign  bool // it is to be taken away first
-	sets     []string
-	counters []string
-}
-
-// policyBatch writes all but the sets that packets fill.
-func (h *Host) policyBatch(seen tableSeen) *batch {
-	p := &program{batch: &batch{table: h.policyTable()}, policy: h.policy, service: h.service}
-	if seen.foreign {
-		p.delTable()
-	}
-	p.newTable()
-	if seen.there && !seen.foreign {
-		p.flushRules()
-	}
-	dynamic := map[string]bool{}
-	for i := range families {
-		for _, kind := range dynamicKinds {
-			dynamic[families[i].set(kind)] = true
-		}
-	}
-	for _, name := range seen.sets {
-		if !dynamic[name] {
-			p.delSet(name)
-		}
-	}
-	p.counters(seen.counters)
-	p.dynamicSets()
-	forgetFast(p.batch)
-	p.sides()
-	p.chains()
-	return p.batch
-}
-
-// counters makes those that are missing, and takes away those of rules that are no more.
-func (p *program) counters(seen []string) {
-	want := map[string]bool{countDefault: true, countOther: true, countTagged: true, countBroken: true, countPieces: true}
-	for i := range p.policy.Rules {
-		want[counterName(p.policy.Rules[i].Text)] = true
-	}
-	for _, name := range seen {
-		if !want[name] {
-			p.delCounter(name)
-		}
-		delete(want, name)
-	}
-	for name := range want {
-		p.newCounter(name)
-	}
-}
-
-// lookAtTable finds what a table has.
-func (h *Host) lookAtTable(name string) (tableSeen, error) {
-	var seen tableSeen
-	conn, err := h.netfilter()
-	if err != nil {
-		return seen, err
-	}
-	defer func() { _ = conn.CloseLasting() }()
-	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyBridge)
-	if err != nil {
-		return seen, fmt.Errorf("list tables: %w", err)
-	}
-	if seen.there = slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == name }); !seen.there {
-		return seen, nil
-	}
-	if seen.sets, err = h.list(name, unix.NFT_MSG_GETSET, unix.NFTA_SET_TABLE, unix.NFTA_SET_NAME); err != nil {
-		return seen, err
-	}
-	seen.counters, err = h.list(name, unix.NFT_MSG_GETOBJ, unix.NFTA_OBJ_TABLE, unix.NFTA_OBJ_NAME)
-	return seen, err
-}
-
-// list asks for the names of what a table has of one kind.
-func (h *Host) list(table string, kind int, tableAttr, nameAttr uint16) ([]string, error) {
-	var names []string
-	err := h.dump(table, kind, tableAttr, func(ad *mnl.AttributeDecoder) {
-		for ad.Next() {
-			if ad.Type() == nameAttr {
-				names = append(names, ad.String())
-			}
-		}
-	})
-	return names, err
-}
-
-// dump asks for all that a table has of one kind.
-func (h *Host) dump(table string, kind int, tableAttr uint16, take func(*mnl.AttributeDecoder)) error {
-	conn, err := h.nftConn()
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	b := &batch{table: table}
-	b.add(kind, mnl.Dump, func(a *attrs) { a.text(tableAttr, table) })
-	got, err := conn.Execute(b.messages[0])
-	if err != nil {
-		return fmt.Errorf("list what table bridge %s has: %w", table, err)
-	}
-	for _, m := range got {
-		if len(m.Data) < 4 {
-			continue
-		}
-		ad, err := mnl.NewAttributeDecoder(m.Data[4:])
-		if err != nil {
-			return err
-		}
-		take(ad)
+	if err := h.rewritePolicy(); err != nil {
+		return fmt.Errorf("change members: %w", err)
 	}
 	return nil
 }
 
-// PolicyCounts are the counters of rules, by text, and those of what no rule is about, by name.
-func (h *Host) PolicyCounts() (map[string]runtime.PolicyCount, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.policy == nil {
-		return nil, nil
+// withMember is a list of members after a change.
+func withMember(list []netip.Addr, c runtime.PolicyChange) []netip.Addr {
+	i := slices.Index(list, c.Addr)
+	switch {
+	case c.Added && i < 0:
+		return append(list, c.Addr)
+	case !c.Added && i >= 0:
+		list[i] = list[len(list)-1]
+		return list[:len(list)-1]
 	}
-	texts := map[string]string{}
-	for i := range h.policy.Rules {
-		texts[counterName(h.policy.Rules[i].Text)] = h.policy.Rules[i].Text
-	}
-	out := map[string]runtime.PolicyCount{}
-	err := h.dump(h.policyTable(), unix.NFT_MSG_GETOBJ, unix.NFTA_OBJ_TABLE, func(ad *mnl.AttributeDecoder) {
-		name, count := readCounter(ad)
-		if text, ok := texts[name]; ok {
-			name = text
-		}
-		out[name] = count
-	})
-	if errors.Is(err, unix.ENOENT) { // somebody flushed it this moment
-		return out, nil
-	}
-	return out, err
+	return list
 }
 
-func readCounter(ad *mnl.AttributeDecoder) (name string, count runtime.PolicyCount) {
-	ad.ByteOrder = bigEndian
-	for ad.Next() {
-		switch ad.Type() {
-		case unix.NFTA_OBJ_NAME:
-			name = ad.String()
-		case unix.NFTA_OBJ_DATA:
-			ad.Nested(func(in *mnl.AttributeDecoder) error {
-				in.ByteOrder = bigEndian
-				for in.Next() {
-					switch in.Type() {
-					case unix.NFTA_COUNTER_BYTES:
-						count.Bytes = in.Uint64()
-					case unix.NFTA_COUNTER_PACKETS:
-						count.Packets = in.Uint64()
-					}
-				}
-				return nil
-			})
+// change puts a change of a side, and what it makes of unions, on a batch.
+func (w *written) change(b *batch, c runtime.PolicyChange) {
+	set := func(number uint32, in bool) {
+		m := memberID{number, c.Addr}
+		if _, was := w.members[m]; was == in {
+			return
 		}
+		kind := unix.NFT_MSG_NEWSETELEM
+		if w.members[m] = struct{}{}; !in {
+			delete(w.members, m)
+			kind = unix.NFT_MSG_DELSETELEM
+		}
+		b.elements(kind, memberSet(m.family()), []element{m.element()})
 	}
-	return name, count
+	set(w.numbers[c.Side], c.Added)
+	for _, u := range w.unions[c.Side] {
+		parts := w.parts[u]
+		union := parts[len(parts)-1]
+		set(union, slices.ContainsFunc(parts[:len(parts)-1], func(n uint32) bool {
+			_, in := w.members[memberID{n, c.Addr}]
+			return in
+		}))
+	}
+}
+
+// writePolicy makes the table what it should be: by what differs from before, or from the ground up.
+func (h *Host) writePolicy() error {
+	if h.policy == nil {
+		return h.removePolicy()
+	}
+	if h.written == nil {
+		return h.rewritePolicy()
+	}
+	return h.quietly(func() error {
+		p := h.newProgram(h.written, h.plan())
+		p.difference()
+		err := h.commit(p.batch)
+		if h.written = p.after; err != nil {
+			h.log.Debug("the table of the policy is not as it was; it is written anew", "err", err)
+			return h.rewriteQuietly()
+		}
+		return nil
+	})
+}
+
+// removePolicy takes the table away.
+func (h *Host) removePolicy() error {
+	h.written = nil
+	seen, err := h.lookAtTable(h.policyTable())
+	if err != nil || !seen.there { // a kernel without nf_tables has none
+		return nil
+	}
+	b := &batch{table: h.policyTable()}
+	b.delTable()
+	return h.commit(b)
+}
+
+// rewritePolicy writes the table from the ground up, whatever it is.
+func (h *Host) rewritePolicy() error { return h.quietly(h.rewriteQuietly) }
+
+func (h *Host) rewriteQuietly() error {
+	h.written = nil
+	seen, err := h.lookAtTable(h.policyTable())
+	if err != nil {
+		return err
+	}
+	if err = h.wholePolicy(seen); err == nil {
+		return nil
+	}
+	if !h.plain && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP)) { // so before Linux 5.6
+		h.plain = true
+		if h.wholePolicy(seen) == nil {
+			h.log.Info("the kernel looks at the rules of policies in their order: it has no maps of ranges", "err", err)
+			return nil
+		}
+		h.plain = false
+	}
+	if !seen.there {
+		return err
+	}
+	h.log.Warn("the table of the policy is not as we made it, and is made anew: flows of containers are forgotten", "err", err)
+	return h.wholePolicy(tableSeen{foreign: true})
+}
+
+// plan is how the rules of the policy are looked at.
+func (h *Host) plan() runtime.PolicyPlan {
+	if h.plain {
+		return runtime.PlainPlan(h.policy)
+	}
+	return runtime.PlanPolicy(h.policy)
+}
+
+func (h *Host) wholePolicy(seen tableSeen) error { return h.wholePlan(seen, h.plan()) }
+
+func (h *Host) wholePlan(seen tableSeen, plan runtime.PolicyPlan) error {
+	p := h.newProgram(&written{}, plan)
+	p.anew(seen)
+	if err := h.commit(p.batch); err != nil {
+		return err
+	}
+	h.written = p.after
+	return nil
 }

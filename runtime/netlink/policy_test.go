@@ -70,7 +70,7 @@ func TestPolicyTable(t *testing.T) {
 	}
 	counts, err := h.PolicyCounts()
 	must(t, err)
-	if _, ok := counts["deny other"]; !ok || len(counts) != 3+5 {
+	if _, ok := counts["deny other"]; !ok || len(counts) != 3+6 {
 		t.Errorf("counters %v", counts)
 	}
 	foreign := &batch{table: h.policyTable()}
@@ -79,7 +79,7 @@ func TestPolicyTable(t *testing.T) {
 	foreign.newSet(setSpec{name: "flows4", keyType: nftTypePort, keyLen: 2})
 	must(t, h.commit(foreign))
 	must(t, h.keepRules())
-	if ok, err := h.intact(h.policyTable(), h.written); err != nil || !ok {
+	if ok, err := h.policyIntact(); err != nil || !ok {
 		t.Errorf("not made anew: %v", err)
 	}
 	must(t, h.ChangeMembers([]runtime.PolicyChange{{Side: 1, Addr: addrs("10.2.1.77")[0]}})) // who was no member
@@ -113,7 +113,7 @@ func TestIntervals(t *testing.T) {
 func crowd(n int) *runtime.Policy {
 	p := &runtime.Policy{}
 	for i := range n {
-		p.Sides = append(p.Sides, runtime.Side{Living: true})
+		p.Sides = append(p.Sides, runtime.Side{Text: fmt.Sprint("g", i), Living: true})
 		v4 := netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})
 		v6 := netip.AddrFrom16([16]byte{0: 0xfd, 14: byte(i >> 8), 15: byte(i)})
 		p.Members = append(p.Members, []netip.Addr{v4, v6})

@@ -1,13 +1,10 @@
 package netlink
 
 import (
-	"encoding/binary"
 	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"weave/runtime"
 )
 
 // then makes one rule of parts.
@@ -26,13 +23,9 @@ func then(parts ...any) []expression {
 
 // chains writes all chains with their rules.
 func (p *program) chains() {
-	for i := range families {
-		for _, kind := range []string{"known", "pieces", "first", "error", "whole", "rules", "allowed", "redo", "again", "answer", "forget"} {
-			p.newChain(families[i].set(kind))
-		}
-	}
-	for name, hook := range map[string]uint32{"input": 1, "forward": 2, "output": 3} {
-		p.newBase(name, hook, policyPriority)
+	// Heartbeats of the kernel path are between hosts, and no bridge passes them on.
+	p.rule("input", link(0, 6, reg(0)), is(reg(0), groupMAC...), link(12, 2, reg(0)), is(reg(0), u16(beatType)...), pass())
+	for name := range policyHooks {
 		p.entry(name)
 	}
 	for i := range families {
@@ -43,8 +36,8 @@ func (p *program) chains() {
 		p.errors(f)
 		p.whole(f)
 		p.redo(f)
-		p.rules(f, false)
-		p.rules(f, true)
+		p.rules(way{f, false})
+		p.rules(way{f, true})
 		p.note(f, f.set("allowed"), false)
 		p.note(f, f.set("answer"), true)
 	}
@@ -68,18 +61,24 @@ func (p *program) entry(chain string) {
 }
 
 // known passes what is of a flow allowed since the last change. A segment that ends a connection shortens its memory; those that
-// follow are judged as if they were the first, which does not make it longer.
+// follow are judged as if they were the first, which does not make it longer. A change to a set that is full ends a rule: the last one passes
+// then what those before it would have.
 func (p *program) known(f *family) {
 	c, fast, flows := f.set("known"), f.set("fast"), f.set("flows")
 	forth, back := f.key(false), f.key(true)
+	longer := func(by time.Duration) []expression {
+		return []expression{change(dynUpdate, fast, reg(0), by), change(dynUpdate, flows, reg(0), by), pass()}
+	}
 	p.rule(c, then(f.piece(0x3fff, 0xfff9), callTo(f.set("pieces")))...)
-	p.rule(c, then(f.tcpFlags(7, false), forth, inSet(fast, reg(0)), change(dynUpdate, flows, reg(0), flowTCP), pass())...)
+	p.rule(c, then(f.tcpFlags(7, false), forth, inSet(fast, reg(0)), longer(flowTCP))...)
 	for _, key := range [][]expression{forth, back} {
 		p.rule(c, then(f.tcpFlags(5, true), key, inSet(fast, reg(0)), change(dynDelete, fast, reg(0), 0),
 			change(dynUpdate, flows, reg(0), flowClosed), pass())...)
 	}
 	p.rule(c, then(back, inSet(fast, reg(0)), pass())...)
-	p.rule(c, then(forth, inSet(fast, reg(0)), change(dynUpdate, flows, reg(0), flowNew), pass())...)
+	p.rule(c, then(f.tcpFlags(2, true), forth, inSet(fast, reg(0)), longer(flowAsked))...)
+	p.rule(c, then(forth, inSet(fast, reg(0)), longer(flowNew))...)
+	p.rule(c, then(forth, inSet(fast, reg(0)), pass())...)
 	p.rule(c, goTo(f.set("first")))
 }
 
@@ -108,9 +107,9 @@ func (p *program) first(f *family) {
 	p.rule(c, then(f.icmpIs(f.echoReply), f.keyWith(true, true), inSet(flows, reg(0)), goTo(f.set("redo")))...)
 	p.rule(c, then(f.key(true), inSet(flows, reg(0)), goTo(f.set("redo")))...)
 	p.rule(c, then(f.noPorts(), isNot(f.spare(), f.icmp), f.keyWith(true, false), inSet(flows, reg(0)), goTo(f.set("redo")))...)
+	p.uncrowd(f, c)
 	p.rule(c, callTo(f.set("whole")))
-	p.rule(c, callTo(f.set("rules")))
-	p.rule(c, goTo(f.set("allowed")))
+	p.rule(c, goTo(f.set("rules")))
 }
 
 func (f *family) noPorts() []expression {
@@ -130,8 +129,7 @@ func (p *program) whole(f *family) {
 // redo judges the flow of an answer again. One that is not allowed any more is forgotten.
 func (p *program) redo(f *family) {
 	c := f.set("redo")
-	p.rule(c, callTo(f.set("again")))
-	p.rule(c, goTo(f.set("answer")))
+	p.rule(c, goTo(f.set("again")))
 	c = f.set("forget")
 	forget := change(dynDelete, f.set("flows"), reg(0), 0)
 	p.rule(c, then(f.icmpIs(f.echoReply), f.keyWith(true, true), forget, discard())...)
@@ -191,7 +189,8 @@ func (p *program) errors(f *family) {
 	} {
 		p.rule(c, then(plain, key, inSet(f.set("fast"), reg(0)), pass())...)
 	}
-	for kind, ends := range map[byte][2]uint32{f.echo: {f.keySource(), f.keyDest()}, f.echoReply: {f.keyDest(), f.keySource()}} {
+	for i, ends := range [][2]uint32{{f.keySource(), f.keyDest()}, {f.keyDest(), f.keySource()}} {
+		kind := []byte{f.echo, f.echoReply}[i]
 		key := sent(ends[0], ends[1], 0, 0)
 		key[3], key[4] = transport(at+f.inner+4, 2, f.keySport()), constant(f.keyDport(), 0, 0, 0, 0)
 		isEcho := []expression{
@@ -210,122 +209,67 @@ func (p *program) errors(f *family) {
 	}
 }
 
-// rules writes the policy's own, and its default; back, as they are for an answer. What is allowed returns: a jump to the same
-// chain in each rule would have the kernel look through that chain for each.
-func (p *program) rules(f *family, back bool) {
-	chain := f.set("rules")
-	if back {
-		chain = f.set("again")
-	}
-	for i := range p.policy.Rules {
-		r := &p.policy.Rules[i]
-		end := p.ending(f, counterName(r.Text), r.Allow, back)
-		for _, service := range f.services(r, back) {
-			for _, from := range p.side(f, r.From, back) {
-				for _, to := range p.side(f, r.To, !back) {
-					p.rule(chain, then(service, from, to, end)...)
-				}
-			}
-		}
-	}
-	p.rule(chain, p.ending(f, countDefault, p.policy.Allow, back)...)
-}
-
-// ending is what a rule does.
-func (p *program) ending(f *family, counter string, allow, back bool) []expression {
-	switch {
-	case back && allow:
-		return []expression{decide(unix.NFT_RETURN, "")}
-	case back:
-		return []expression{goTo(f.set("forget"))}
-	case allow:
-		return []expression{countIn(counter), decide(unix.NFT_RETURN, "")}
-	}
-	return []expression{countIn(counter), discard()}
-}
-
-// side gives the ways in which an address can be on a side.
-func (p *program) side(f *family, side int, dest bool) [][]expression {
-	s := &p.policy.Sides[side]
-	if s.Any {
-		return [][]expression{nil}
-	}
-	at := f.source
-	if dest {
-		at = f.dest
-	}
-	var out [][]expression
-	if s.Living {
-		number := constant(reg(0), binary.BigEndian.AppendUint32(nil, uint32(side))...)
-		out = append(out, []expression{number, network(at, f.size, reg(1)), inSet(memberSet(f), reg(0))})
-	}
-	list := f.intervals(s.Nets)
-	if len(list) > fewNets {
-		return append(out, []expression{network(at, f.size, reg(0)), inSet(netSet(side, f), reg(0))})
-	}
-	for len(list) > 0 {
-		match := []expression{network(at, f.size, reg(0)), compare(unix.NFT_CMP_GTE, reg(0), list[0].key...)}
-		if list = list[1:]; len(list) > 0 && list[0].end {
-			match = append(match, compare(unix.NFT_CMP_LT, reg(0), list[0].key...))
-			list = list[1:]
-		}
-		out = append(out, match)
-	}
-	return out
-}
-
-// services gives the ways in which a packet can have a rule's protocol and port. An answer has the port as its source.
-func (f *family) services(r *runtime.PolicyRule, back bool) [][]expression {
-	if len(r.Protos) == 0 {
-		return [][]expression{nil}
-	}
-	at := uint32(2)
-	if back {
-		at = 0
-	}
-	var out [][]expression
-	for _, proto := range r.Protos {
-		if proto == unix.IPPROTO_ICMP {
-			proto = f.icmp
-		}
-		match := f.protoIs(proto)
-		if len(r.Ports) == 0 {
-			out = append(out, match)
-		}
-		for _, ports := range r.Ports {
-			first, last := binary.BigEndian.AppendUint16(nil, ports.First), binary.BigEndian.AppendUint16(nil, ports.Last)
-			load := transport(at, 2, f.spare())
-			if ports.First == ports.Last {
-				out = append(out, then(match, load, is(f.spare(), first...)))
-				continue
-			}
-			out = append(out, then(match, load, compare(unix.NFT_CMP_GTE, f.spare(), first...), compare(unix.NFT_CMP_LTE, f.spare(), last...)))
-		}
-	}
-	return out
-}
-
-// note remembers the first of several fragments and the flow. Where a set is full the packet passes all the same.
+// note remembers the first of several fragments and the flow. Where both sets of flows are full the packet passes all the same, and what
+// will answer it is known by less.
 func (p *program) note(f *family, c string, back bool) {
 	p.rule(c, then(f.firstPiece(), f.pieceKey(), change(dynUpdate, f.set("cut"), reg(0), flowPieces))...)
-	remember := func(match, key []expression, op uint32, fast time.Duration) {
+	remember := func(match, key []expression, op uint32, flows, fast time.Duration) {
 		if !back {
-			p.rule(c, then(match, key, change(op, f.set("flows"), reg(0), flowNew))...)
+			p.rule(c, then(match, key, change(op, f.set("flows"), reg(0), flows))...)
 		}
 		p.rule(c, then(match, key, change(dynUpdate, f.set("fast"), reg(0), fast), pass())...)
 	}
-	remember(f.tcpFlags(5, false), f.key(back), dynAdd, flowTCP)
+	once := flowOnce
+	if back { // it has been answered
+		once = flowNew
+	} else {
+		asks := then(f.protoIs(unix.IPPROTO_TCP), transport(13, 1, f.spare()), masked(f.spare(), 7), is(f.spare(), 2))
+		remember(asks, f.key(false), dynAdd, flowAsked, flowAsked)
+	}
+	remember(f.tcpFlags(5, false), f.key(back), dynAdd, flowNew, flowTCP)
 	for _, proto := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_SCTP} {
-		remember(f.protoIs(proto), f.key(back), dynUpdate, flowNew)
+		remember(f.protoIs(proto), f.key(back), dynUpdate, once, once)
 	}
 	echo := f.echo
 	if back {
 		echo = f.echoReply
 	}
-	remember(f.icmpIs(echo), f.keyWith(back, true), dynUpdate, flowNew)
+	remember(f.icmpIs(echo), f.keyWith(back, true), dynUpdate, once, once)
 	others := []expression{
 		meta(unix.NFT_META_L4PROTO, f.spare()), isNot(f.spare(), unix.IPPROTO_TCP), isNot(f.spare(), f.icmp),
 	}
-	remember(others, f.keyWith(back, false), dynUpdate, flowNew)
+	remember(others, f.keyWith(back, false), dynUpdate, once, once)
+	if !back {
+		p.crowd(f, c)
+	}
 	p.rule(c, pass())
+}
+
+// crowd notes what cannot be remembered as a flow, without the port of who asks: a flood of connections to one service is one element.
+func (p *program) crowd(f *family, c string) {
+	key := then(f.crowdKey(false), change(dynUpdate, f.set("crowd"), reg(0), flowCrowd), countIn(countUntracked), pass())
+	p.rule(c, then(f.tcpFlags(5, false), key)...)
+	for _, proto := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_SCTP} {
+		p.rule(c, then(f.protoIs(proto), key)...)
+	}
+}
+
+// uncrowd passes answers to such packets. None of them can begin a TCP connection.
+func (p *program) uncrowd(f *family, c string) {
+	key := then(f.crowdKey(true), inSet(f.set("crowd"), reg(0)), pass())
+	for _, flags := range []byte{0x10, 4} { // an acknowledgement or a reset
+		p.rule(c, then(f.tcpFlags(flags, true), key)...)
+	}
+	for _, proto := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_SCTP} {
+		p.rule(c, then(f.protoIs(proto), key)...)
+	}
+}
+
+// crowdKey loads addresses, protocol and the port that was asked.
+func (f *family) crowdKey(back bool) []expression {
+	key := f.key(back)
+	if back {
+		return append(key[:3:3], transport(0, 2, f.keySport()))
+	}
+	return append(key[:3:3], transport(2, 2, f.keySport()))
 }

@@ -1,7 +1,6 @@
 package netlink
 
 import (
-	"encoding/binary"
 	"fmt"
 	"hash/fnv"
 	"net/netip"
@@ -9,8 +8,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"weave/runtime"
 )
 
 // The policy is a table of its own, of the family bridge, named after the bridge. It does what stack/filter does, in the same
@@ -21,16 +18,21 @@ import (
 //	       │  pieces4           fragments: those that follow pass if the first one did
 //	       └► first4            what networks need, names, ICMP errors about flows
 //	            ├► redo4        an answer to an older flow: again4 has the rules the other way round, would it still be allowed?
-//	            │  rules4       the policy's rules in their order, then the default
-//	            └► allowed4     notes the flow
+//	            └► rules4       the policy's rules by its plan (runtime.PlanPolicy), then the default
+//	                 │  run4-…  some of the rules in their order, named after what is in them
+//	                 └► allowed4     notes the flow
 //
 // fast4 has the flows allowed since the policy or its members last changed, flows4 all that have not expired; a key is source,
-// destination, protocol and ports of a flow's first packet. The same again for IPv6.
+// destination, protocol and ports of a flow's first packet. crowd4 has what these two had no room for, without the port of who asked. The same
+// again for IPv6.
 const (
 	policyPriority = -200 // before bridge-netfilter has the host's iptables look
 	policySuffix   = "-policy"
 	flowSetSize    = 1 << 18
 
+	flowAsked  = 30 * time.Second // of TCP, until the one who asks has an answer
+	flowOnce   = 60 * time.Second // of others, until there is a second packet
+	flowCrowd  = 60 * time.Second
 	flowNew    = 180 * time.Second
 	flowTCP    = 3 * time.Hour
 	flowClosed = 60 * time.Second
@@ -44,6 +46,8 @@ const (
 	countTagged  = "tagged"
 	countBroken  = "malformed"
 	countPieces  = "fragments"
+
+	countUntracked = "untracked"
 )
 
 // family is what differs between IPv4 and IPv6.
@@ -64,6 +68,14 @@ type family struct {
 var families = []family{
 	{"4", unix.ETH_P_IP, ipSource, ipDest, 4, unix.IPPROTO_ICMP, 8, 0, 20, ipProtocol, nftTypeIPv4},
 	{"6", unix.ETH_P_IPV6, offsetSource6, offsetDest6, 16, unix.IPPROTO_ICMPV6, 128, 129, 40, 6, nftTypeIPv6},
+}
+
+// index is its place in families.
+func (f *family) index() int {
+	if f.size == 4 {
+		return 0
+	}
+	return 1
 }
 
 // is tells whether an address is of the family.
@@ -141,13 +153,6 @@ func (f *family) icmpIs(kind byte) []expression {
 	return append(f.protoIs(f.icmp), transport(0, 1, f.spare()), is(f.spare(), kind))
 }
 
-// program writes the table.
-type program struct {
-	*batch
-	policy  *runtime.Policy
-	service netip.Addr
-}
-
 // counterName is that of a rule's counter. The kernel takes no longer ones.
 func counterName(text string) string {
 	h := fnv.New128a()
@@ -163,51 +168,30 @@ func (p *program) dynamicSets() {
 		f := &families[i]
 		s := setSpec{
 			keyType: concat(f.nftType, f.nftType, nftTypeProto, nftTypePort, nftTypePort), keyLen: f.keyLen(),
-			flags: unix.NFT_SET_TIMEOUT | unix.NFT_SET_EVAL, size: flowSetSize, timeout: flowNew,
+			flags: unix.NFT_SET_TIMEOUT | unix.NFT_SET_EVAL, size: p.limit, timeout: flowNew,
 		}
 		for _, kind := range dynamicKinds {
 			s.name = f.set(kind)
+			if kind == "crowd" {
+				s.keyType, s.keyLen = concat(f.nftType, f.nftType, nftTypeProto, nftTypePort), 2*f.size+8
+			}
 			p.newSet(s)
 		}
 	}
 }
 
-var dynamicKinds = []string{"fast", "flows", "cut"}
+var dynamicKinds = []string{"fast", "flows", "cut", "crowd"}
+
+// isDynamic tells sets that packets fill. What others take out of them is only forgotten.
+func isDynamic(set string) bool {
+	return slices.ContainsFunc(dynamicKinds, func(kind string) bool { return set == kind+"4" || set == kind+"6" })
+}
 
 // forgetFast has every flow judged anew.
 func forgetFast(b *batch) {
 	for i := range families {
 		b.flushSet(families[i].set("fast"))
-	}
-}
-
-// memberSet has the members of all sides: a key is the number of a side and an address. With a set for each the kernel would look for
-// every one of them in a list of all.
-func memberSet(f *family) string        { return "members" + f.suffix }
-func netSet(side int, f *family) string { return fmt.Sprintf("nets%d-%s", side, f.suffix) }
-
-func memberKey(side int, a netip.Addr) element {
-	return element{key: append(binary.BigEndian.AppendUint32(nil, uint32(side)), a.AsSlice()...)}
-}
-
-// sides writes the sets of addresses.
-func (p *program) sides() {
-	for j := range families {
-		f := &families[j]
-		p.newSet(setSpec{name: memberSet(f), keyType: concat(nftTypeMark, f.nftType), keyLen: 4 + f.size})
-		var members []element
-		for i := range p.policy.Sides {
-			for _, a := range p.policy.Members[i] {
-				if f.is(a) {
-					members = append(members, memberKey(i, a))
-				}
-			}
-			if list := f.intervals(p.policy.Sides[i].Nets); len(list) > fewNets {
-				p.newSet(setSpec{name: netSet(i, f), keyType: f.nftType, keyLen: f.size, flags: unix.NFT_SET_INTERVAL})
-				p.elements(unix.NFT_MSG_NEWSETELEM, netSet(i, f), list)
-			}
-		}
-		p.elements(unix.NFT_MSG_NEWSETELEM, memberSet(f), members)
+		b.flushSet(families[i].set("crowd"))
 	}
 }
 

@@ -172,12 +172,13 @@ func (h *Host) concerns(m mnl.Message) bool {
 	id := chainID{family: m.Data[0]}
 	kind, hooked := m.Header.Type&0xff, false
 	ofRule := kind == unix.NFT_MSG_NEWRULE || kind == unix.NFT_MSG_DELRULE
+	ofElement := kind == unix.NFT_MSG_NEWSETELEM || kind == unix.NFT_MSG_DELSETELEM
 	for ad.Next() {
 		switch ad.Type() {
 		case unix.NFTA_RULE_TABLE: // the same number as NFTA_CHAIN_TABLE and NFTA_TABLE_NAME
 			id.table = ad.String()
-		case unix.NFTA_RULE_CHAIN:
-			if ofRule {
+		case unix.NFTA_RULE_CHAIN: // the same number as NFTA_SET_ELEM_LIST_SET
+			if ofRule || ofElement {
 				id.chain = ad.String()
 			}
 		case unix.NFTA_CHAIN_HOOK:
@@ -185,12 +186,51 @@ func (h *Host) concerns(m mnl.Message) bool {
 		}
 	}
 	if id.family == unix.NFPROTO_BRIDGE {
-		return (id.table == h.cfg.Bridge || id.table == h.policyTable()) && takesAway[int(kind)]
+		if id.table != h.cfg.Bridge && id.table != h.policyTable() {
+			return false
+		}
+		if ofElement && !isDynamic(id.chain) && !h.wrote.has(m.Header.PID) {
+			h.tampered.Store(true) // counts of rules and sets do not show it
+			return true
+		}
+		return takesAway[int(kind)]
 	}
 	ours := []string{h.cfg.Bridge, h.cfg.Bridge + guardSuffix, h.cfg.Bridge + shieldSuffix}
 	own := slices.Contains(ours, id.table) && id.family == unix.NFPROTO_INET
 	watched := h.watched.Load()
 	return own || hooked || ofRule && watched != nil && (*watched)[id]
+}
+
+// senders are the sockets that we changed something by, the last ones. The kernel tells listeners who did.
+type senders struct {
+	mu   sync.Mutex
+	last [64]uint32
+	next int
+}
+
+func (s *senders) has(port uint32) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Contains(s.last[:], port)
+}
+
+// add notes a socket before it changes anything.
+func (s *senders) add(conn *mnl.Conn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var name unix.Sockaddr
+	if failed := raw.Control(func(fd uintptr) { name, err = unix.Getsockname(int(fd)) }); failed != nil || err != nil {
+		return errors.Join(failed, err)
+	}
+	if n, ok := name.(*unix.SockaddrNetlink); ok {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.last[s.next] = n.Pid
+		s.next = (s.next + 1) % len(s.last)
+	}
+	return nil
 }
 
 // takesAway are the messages that tell of something that is no more. Elements of sets are not among them: we change those all the time.

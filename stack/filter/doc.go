@@ -18,9 +18,11 @@
 // Pieces of a packet have no ports: they pass if the first piece did, and not before it. The same order stands in nftables on
 // hosts with a bridge (runtime/netlink); Parse, Members and Explain serve both.
 //
+// The rule is found by an index: of each part of a packet the set of rules that it could be of, and the first rule in all sets.
+//
 // Parse, Members and Explain have one caller at a time. Filter, Flows and Guard may be used by any number of goroutines; Judge and
-// Check take no lock and allocate nothing. A change of the policy, or of who is a member, makes a new Filter over the same Flows:
-// a flow is judged anew by the first packet that comes after.
+// Check take no lock and allocate nothing. A change of the policy (New), or of who is a member (With), makes a new Filter over the same
+// Flows: a flow that it may forbid is judged anew by the first packet that comes after.
 //
 // What does not belong here: how a policy travels (policy), who calls Judge (internal/node), nftables (runtime/netlink).
 package filter

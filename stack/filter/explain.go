@@ -1,6 +1,9 @@
 package filter
 
-import "net/netip"
+import (
+	mathbits "math/bits"
+	"net/netip"
+)
 
 // Verdict is what a policy says of a first packet from one address to another, and why.
 type Verdict struct {
@@ -47,13 +50,23 @@ func (m *Members) groupsOf(a netip.Addr) []string {
 // Sizes counts the known addresses in each group.
 func (m *Members) Sizes() []int {
 	out := make([]int, len(m.doc.Groups))
-	nets := make([][]netip.Prefix, len(out))
+	nets := map[int][]netip.Prefix{} // of groups that have some
 	for g := range out {
-		nets[g] = m.doc.Groups[g].nets()
+		if list := m.doc.Groups[g].nets(); len(list) > 0 {
+			nets[g] = list
+		}
 	}
+	first := len(m.doc.Operands)
 	for a, h := range m.byAddr {
-		for g := range out {
-			if h.in.has(len(m.doc.Operands)+g) || contains(nets[g], a) {
+		for w, set := range h.in {
+			for ; set != 0; set &= set - 1 {
+				if g := 64*w + mathbits.TrailingZeros64(set) - first; g >= 0 {
+					out[g]++
+				}
+			}
+		}
+		for g, list := range nets {
+			if !h.in.has(first+g) && contains(list, a) {
 				out[g]++
 			}
 		}

@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"maps"
 	"net/netip"
 	"sync/atomic"
 )
@@ -20,7 +21,13 @@ const (
 	CountTagged  = "tagged"    // with a VLAN tag
 	CountBroken  = "malformed" // IP that cannot be read
 	CountPieces  = "fragments" // pieces whose first one did not pass
+
+	// CountUntracked is not of packets that were judged: there were too many flows to remember these, or others had to go for them.
+	CountUntracked = "untracked"
 )
+
+// CountNames lists them.
+var CountNames = []string{CountDefault, CountOther, CountTagged, CountPieces, CountBroken, CountUntracked}
 
 // Counts are the counters of all policies so far: a rule that stays keeps its count. It has one user at a time.
 type Counts struct{ byName map[string]*Count }
@@ -41,10 +48,12 @@ type Filter struct {
 	fallback Action
 	rules    []compiled
 	operands []side
-	known    map[netip.Addr]bits
+	index    *index // nil: there would be too much of it, and rules are tried one by one
+	known    map[netip.Addr]*holder
 	service  netip.Addr
 	flows    *Flows
 	gen      uint32
+	forbids  bool // a rule, or nothing but the default, may forbid what it did not as members come
 	counts   struct{ fallback, other, tagged, broken, pieces *Count }
 }
 
@@ -60,18 +69,57 @@ type side struct {
 	nets []netip.Prefix
 }
 
+// holder is what a known address is in. It is not changed.
+type holder struct {
+	in    bits
+	class *class // by the index
+}
+
 // New makes a filter. service is where this host serves names to its containers, invalid if it does not.
 func New(d *Document, m *Members, service netip.Addr, flows *Flows, counts *Counts) *Filter {
-	f := &Filter{fallback: d.Default, known: m.snapshot(), service: service, flows: flows, gen: flows.gen.Add(1) & genMask}
+	f := &Filter{fallback: d.Default, index: newIndex(d), service: service, flows: flows, gen: flows.gen.Add(1) & genMask, forbids: d.Default == Allow}
 	for i := range d.Operands {
 		f.operands = append(f.operands, side{d.Operands[i].Any, d.Operands[i].Nets()})
 	}
 	for i := range d.Rules {
 		f.rules = append(f.rules, compiled{&d.Rules[i], counts.Of(d.RuleText(i))})
+		f.forbids = f.forbids || d.Rules[i].Action == Deny
 	}
 	f.counts.fallback, f.counts.other = counts.Of(CountDefault), counts.Of(CountOther)
 	f.counts.tagged, f.counts.broken, f.counts.pieces = counts.Of(CountTagged), counts.Of(CountBroken), counts.Of(CountPieces)
+	f.known = make(map[netip.Addr]*holder, len(m.byAddr))
+	for a, h := range m.byAddr {
+		f.known[a] = f.holder(h.in)
+	}
 	return f
+}
+
+// With is the same filter after changes of its members, for the one that makes filters. Flows are judged anew unless none of the changes can
+// have forbidden one: more members of rules that allow do not.
+func (f *Filter) With(m *Members, changes []Change) *Filter {
+	n := *f
+	n.known = maps.Clone(f.known)
+	again := f.forbids
+	for _, c := range changes {
+		again = again || !c.Added
+		if h := m.byAddr[c.Addr]; h != nil {
+			n.known[c.Addr] = n.holder(h.in)
+		} else {
+			delete(n.known, c.Addr)
+		}
+	}
+	if again {
+		n.gen = f.flows.gen.Add(1) & genMask
+	}
+	return &n
+}
+
+func (f *Filter) holder(in bits) *holder {
+	h := &holder{in: in, class: nobody}
+	if f.index != nil {
+		h.class = f.index.class(in)
+	}
+	return h
 }
 
 // Judge tells whether a frame may go on. Of a super-frame, or a frame in parts, the headers are enough; size is that of all of it.
@@ -139,9 +187,20 @@ func (f *Filter) passes(now Stamp, p *packet, size int) bool {
 		return true
 	}
 	if p.begins() {
-		f.flows.put(now, tag, flowState(now+FlowNew, false, f.gen))
+		f.flows.put(now, tag, flowState(now+p.patience(), false, f.gen))
 	}
 	return true
+}
+
+// patience is how long a flow is remembered for its first packet alone.
+func (p *packet) patience() Stamp {
+	switch {
+	case p.tuple.proto != protoTCP:
+		return FlowOnce
+	case p.flags&tcpSYN != 0:
+		return FlowAsked
+	}
+	return FlowNew
 }
 
 // renew notes a packet of a known flow. It writes once a second at most, while nothing changes. A flow that has ended is judged anew by
@@ -158,10 +217,13 @@ func (f *Filter) renew(now Stamp, slot *flowSlot, state uint64, p *packet) {
 		case p.flags&tcpSYN != 0:
 			closing = false
 		}
-		if closing {
+		switch {
+		case closing:
 			until = now + FlowClosed
-		} else if p.flags&tcpSYN == 0 {
+		case p.flags&tcpSYN == 0:
 			until = now + FlowTCP
+		default:
+			until = now + FlowAsked
 		}
 	}
 	if next := flowState(until, closing, gen); next != state {
@@ -211,9 +273,29 @@ func (f *Filter) isService(t *tuple) bool {
 	return t.dport == 53 && t.dst == f.service || t.sport == 53 && t.src == f.service
 }
 
+// strangers are addresses that nobody is known to have.
+var strangers = &holder{class: nobody}
+
 // decide finds the rule for a packet, nil if there is none.
 func (f *Filter) decide(t *tuple) *compiled {
 	from, to := f.known[t.src], f.known[t.dst]
+	if from == nil {
+		from = strangers
+	}
+	if to == nil {
+		to = strangers
+	}
+	if f.index == nil {
+		return f.search(t, from.in, to.in)
+	}
+	if i := f.index.first(t, from.class, to.class); i >= 0 {
+		return &f.rules[i]
+	}
+	return nil
+}
+
+// search tries rules one by one.
+func (f *Filter) search(t *tuple, from, to bits) *compiled {
 	for i := range f.rules {
 		r := &f.rules[i]
 		if !r.Has(t.proto) || len(r.Ports) > 0 && !r.HasPort(t.dport) {

@@ -11,6 +11,8 @@ type Stamp uint32
 // How long a flow is remembered without a packet in the direction of its first one, in seconds. TCP's connections last longer
 // than its keep-alives are apart (RFC 1122, section 4.2.3.6) unless one of the ends has ended it.
 const (
+	FlowAsked  = 30 // of TCP, until the one who asks has an answer
+	FlowOnce   = 60 // of others, until there is a second packet
 	FlowNew    = 180
 	FlowTCP    = 3 * 3600
 	FlowClosed = 60

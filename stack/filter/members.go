@@ -226,15 +226,6 @@ func (m *Members) Of(operand int) []netip.Addr {
 	return out
 }
 
-// snapshot is for a Filter: it is not changed later.
-func (m *Members) snapshot() map[netip.Addr]bits {
-	out := make(map[netip.Addr]bits, len(m.byAddr))
-	for a, h := range m.byAddr {
-		out[a] = h.in
-	}
-	return out
-}
-
 // matches tells whether all that a term has holds of an endpoint with an address.
 func (t *Term) matches(e *Endpoint, a netip.Addr) bool {
 	if len(t.Names) > 0 && !anyGlob(t.Names, e.Names...) {

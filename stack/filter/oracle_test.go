@@ -86,7 +86,13 @@ func (o *oracle) judge(now Stamp, t tuple, flags byte) bool {
 	}
 	if f == nil {
 		if !ends {
-			o.flows[t] = &oracleFlow{until: now + FlowNew, gen: o.gen}
+			until := now + FlowNew
+			if t.proto != protoTCP {
+				until = now + FlowOnce
+			} else if flags&tcpSYN != 0 {
+				until = now + FlowAsked
+			}
+			o.flows[t] = &oracleFlow{until: until, gen: o.gen}
 		}
 		return true
 	}
@@ -105,6 +111,8 @@ func (o *oracle) judge(now Stamp, t tuple, flags byte) bool {
 		f.until = now + FlowClosed
 	case flags&tcpSYN == 0:
 		f.until = now + FlowTCP
+	default:
+		f.until = now + FlowAsked
 	}
 	return true
 }
@@ -131,7 +139,7 @@ func TestFilterAgreesWithOracle(t *testing.T) {
 				o.gen++
 				continue
 			case 1:
-				r.now += Stamp(rapid.SampledFrom([]int{1, FlowClosed, FlowNew - 1, FlowNew, FlowTCP}).Draw(rt, "seconds"))
+				r.now += Stamp(rapid.SampledFrom([]int{1, FlowAsked, FlowOnce - 1, FlowClosed, FlowNew - 1, FlowNew, FlowTCP}).Draw(rt, "seconds"))
 				continue
 			}
 			family := rapid.SampledFrom(addrs).Draw(rt, "family")
@@ -253,12 +261,12 @@ func BenchmarkThousand(b *testing.B) {
 			New(doc, m, service, flows, counts)
 		}
 	})
+	f := New(doc, m, service, flows, counts)
 	b.Run("one container changes", func(b *testing.B) {
 		for i := 0; b.Loop(); i++ {
 			e := list[i%len(list)]
 			e.Names = []string{fmt.Sprint("c", i)}
-			m.Put(e)
-			New(doc, m, service, flows, counts)
+			f = f.With(m, m.Put(e))
 		}
 	})
 }
