@@ -43,6 +43,7 @@ func tidy(ctx context.Context) error {
 		if seen = now; due && now-tidied > tidyGarbage {
 			tidied, waited = now, 0
 			debug.FreeOSMemory()
+			unmapProgram()
 		}
 	}
 }
