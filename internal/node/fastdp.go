@@ -54,9 +54,15 @@ type fastdp struct {
 	queue   *fastQueue
 
 	beats  []netip.Addr // to whom they go
+	sparse bool
+	fastMemory
+}
+
+// fastMemory is what the session loop keeps of peers and stations.
+type fastMemory struct {
 	learnt map[stack.MAC]time.Time
 	keys   map[session.PublicKey]*[32]byte // of reports, by the peer's key
-	sparse bool
+	moving map[peer.Name]int               // moves under way
 }
 
 // fastRules are what the operator says about who may be on the kernel path.
@@ -125,7 +131,7 @@ func (f *fastdp) adopt(now time.Time, sealed bool) error {
 			in.Barred = append(in.Barred, a)
 		}
 	}
-	f.keys = map[session.PublicKey]*[32]byte{}
+	f.keys, f.moving = map[session.PublicKey]*[32]byte{}, map[peer.Name]int{}
 	f.core, f.learnt, f.queue = peer.NewFastPaths(f.self, rand.Reader), map[stack.MAC]time.Time{}, newFastQueue()
 	f.beats = flooded // whoever is flooded to has had beats as well
 	eff := f.core.Step(now, in)
@@ -172,6 +178,14 @@ func (f *fastdp) state(n peer.Name) (on bool, why string) {
 	return s == wire.FastOn, why
 }
 
+// carries is state as others may know it: on, once the kernel does what it was told.
+func (f *fastdp) carries(n peer.Name) (on bool, why string) {
+	if on, why = f.state(n); on && f.moving[n] > 0 {
+		return false, "the kernel is being told"
+	}
+	return on, why
+}
+
 // key is that of the reports exchanged with a peer. They are many, and to find it takes longer than all else about one.
 func (f *fastdp) key(r *remote) *[32]byte {
 	if key := f.keys[r.key]; key != nil {
@@ -206,6 +220,7 @@ func (f *fastdp) perform(l *sessionLoop, eff peer.FastEffects) {
 			move.p = l.named(m.Name)
 		}
 		j.moves, j.then.moved = append(j.moves, move), append(j.then.moved, m.Name)
+		f.moving[m.Name]++
 	}
 	for _, s := range eff.Lower {
 		j.then.lower = append(j.then.lower, s.At)
@@ -253,6 +268,11 @@ func (f *fastdp) do(j fastJob) {
 func (f *fastdp) after(l *sessionLoop, then fastThen, now time.Time) {
 	for _, a := range then.lower {
 		f.shields.lower(a, now)
+	}
+	for _, n := range then.moved {
+		if f.moving[n]--; f.moving[n] == 0 {
+			delete(f.moving, n)
+		}
 	}
 	if l == nil {
 		return
