@@ -52,6 +52,9 @@ func newPlan(o options) (*plan, error) {
 	if p.underlays, err = choose("underlay", o.underlays, underlays()); err != nil {
 		return nil, err
 	}
+	if o.underlays == "" || o.underlays == everything {
+		p.underlays = slices.DeleteFunc(p.underlays, func(u underlay) bool { return u.asked })
+	}
 	if _, err = choose("work", o.works, works()); err != nil {
 		return nil, err
 	}

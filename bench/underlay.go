@@ -26,6 +26,7 @@ type underlay struct {
 	special func(*plan) (figures, error) // measures something else altogether
 	takes   time.Duration                // as long as that takes
 	show    func(figures) string         // its figures, in Markdown
+	asked   bool                         // measured only if it is named
 }
 
 const everything = "all"
@@ -43,7 +44,7 @@ func underlays() []underlay {
 		{name: "one-host", mtu: 1500, alone: true, works: everything, about: "both containers on one host"},
 		{name: "one-user", mtu: 1500, user: true, works: "tcp1,tcp4,reverse", about: "a user's container, from another one or from the host"},
 		{name: "idlepeers", about: "memory of a daemon with 2, 12 and 32 connected peers", special: idlePeers, takes: idlePeersTime, show: renderIdlePeers},
-		{name: "idlecpu", about: "processor time of daemons that have nothing to carry", special: idleCPU, takes: idleCPUTime, show: renderIdleCPU},
+		{name: "idlecpu", about: "processor time of daemons that have nothing to carry", special: idleCPU, takes: idleCPUTime, show: renderIdleCPU, asked: true},
 	}
 }
 

@@ -53,8 +53,14 @@ type fastdp struct {
 	queue   *fastQueue
 
 	beats  []netip.Addr // to whom they go
-	learnt map[stack.MAC]time.Time
 	sparse bool
+	fastMemory
+}
+
+// fastMemory is what the session loop keeps of peers and stations.
+type fastMemory struct {
+	learnt map[stack.MAC]time.Time
+	moving map[peer.Name]int // moves under way
 }
 
 // fastRules are what the operator says about who may be on the kernel path.
@@ -123,6 +129,7 @@ func (f *fastdp) adopt(now time.Time, sealed bool) error {
 			in.Barred = append(in.Barred, a)
 		}
 	}
+	f.moving = map[peer.Name]int{}
 	f.core, f.learnt, f.queue = peer.NewFastPaths(f.self, rand.Reader), map[stack.MAC]time.Time{}, newFastQueue()
 	f.beats = flooded // whoever is flooded to has had beats as well
 	eff := f.core.Step(now, in)
@@ -169,6 +176,14 @@ func (f *fastdp) state(n peer.Name) (on bool, why string) {
 	return s == wire.FastOn, why
 }
 
+// carries is state as others may know it: on, once the kernel does what it was told.
+func (f *fastdp) carries(n peer.Name) (on bool, why string) {
+	if on, why = f.state(n); on && f.moving[n] > 0 {
+		return false, "the kernel is being told"
+	}
+	return on, why
+}
+
 // key is that of the reports exchanged with a peer; it is made once, as there are several a second.
 func (f *fastdp) key(p *peerState) *[32]byte {
 	if p.reportKey != nil {
@@ -203,6 +218,7 @@ func (f *fastdp) perform(l *sessionLoop, eff peer.FastEffects) {
 			move.p = l.named(m.Name)
 		}
 		j.moves, j.then.moved = append(j.moves, move), append(j.then.moved, m.Name)
+		f.moving[m.Name]++
 	}
 	for _, s := range eff.Lower {
 		j.then.lower = append(j.then.lower, s.At)
@@ -250,6 +266,11 @@ func (f *fastdp) do(j fastJob) {
 func (f *fastdp) after(l *sessionLoop, then fastThen, now time.Time) {
 	for _, a := range then.lower {
 		f.shields.lower(a, now)
+	}
+	for _, n := range then.moved {
+		if f.moving[n]--; f.moving[n] == 0 {
+			delete(f.moving, n)
+		}
 	}
 	if l == nil {
 		return

@@ -51,7 +51,7 @@ func (l *sessionLoop) showFast(p *peerState, r *pathReport) {
 	if l.fast == nil || r.kind == 0 {
 		return
 	}
-	on, why := l.fast.state(p.name)
+	on, why := l.fast.carries(p.name)
 	if at := p.path.Load(); r.fit != 0 && at != nil && l.fast.core != nil && l.fast.shields.has(l.fast.core.At(p.name)) {
 		r.fit = min(r.fit, runtime.ESPFit(at.mtu, at.v6))
 	}

@@ -285,7 +285,7 @@ func (l *sessionLoop) announce(ctx context.Context, p *peerState) {
 		r, _ := p.paths.Report(at.way)
 		in.RTT = r.RTT
 		if l.fast != nil {
-			if on, _ := l.fast.state(p.name); on {
+			if on, _ := l.fast.carries(p.name); on {
 				in.Overlay, in.MTU = overlayFast, l.fast.host.MTU()
 			}
 		}
