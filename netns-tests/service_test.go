@@ -117,6 +117,8 @@ func TestServiceExport(t *testing.T) {
 	greets(t, c2.NS, ":80", "two.")
 	at := one.IP + ":8080"
 	run(t, one, "service", "export", "8080", ip1+":80", "second:80")
+	run(t, one, "service", "export", "8080", ip1+":80", "second:80") // once more
+	refused(t, one, 1, "'weave service bind' gives it other targets", "service", "export", "8080", ip1+":80")
 	v62 := v6Of(t, c2, ip2)
 	lists(t, one, "export tcp 8080 "+ip1+":80 "+ip1+":80 up", "export tcp 8080 second:80 "+ip2+":80 up", "export tcp 8080 second:80 ["+v62+"]:80 up")
 	greeted(t, outside.NS, at, "one.", "two.")

@@ -136,11 +136,16 @@ func (s *portServices) look(ctx context.Context) error {
 	return s.settle(ctx)
 }
 
-// AddService implements api.PortServices.
+// AddService implements api.PortServices. One that is there with the same targets stays.
 func (s *portServices) AddService(ctx context.Context, added api.PortService) ([]string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	added.Port = portOf(added) // of an import: it stays when the targets' change
+	if slices.ContainsFunc(s.saved.List, func(had api.PortService) bool {
+		return had.ServiceID == added.ServiceID && slices.Equal(had.Targets, added.Targets)
+	}) {
+		return s.change(ctx, slices.Clone(s.saved.List), &added)
+	}
 	if err := s.refuse(added.ServiceID); err != nil {
 		return nil, err
 	}
