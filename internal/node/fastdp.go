@@ -320,7 +320,10 @@ func (f *fastdp) move(m fastMove) {
 		f.take(m.p, m.At, true)
 		f.dp.drain()
 		f.bypass(m.p, true)
-		f.complain(f.kernel.SetFlood(m.At, true))
+		if err := f.kernel.SetFlood(m.At, true); err != nil {
+			f.complain(err)
+			f.bypass(m.p, false) // what is for everybody goes on going by us
+		}
 		f.log.Info("on the kernel path", "peer", m.Name, "at", m.At)
 		return
 	}

@@ -323,7 +323,6 @@ func TestExposeRefusals(t *testing.T) {
 	}
 }
 
-// The host forwards, and still heeds its routers' advertisements.
 // The kernel tracks connections for answers from Docker's bridge only where there is one: tracking costs every packet.
 func TestExposeTracksForDockerOnly(t *testing.T) {
 	h := host(t)
@@ -354,6 +353,7 @@ func TestExposeTracksForDockerOnly(t *testing.T) {
 	}
 }
 
+// The host forwards, and still heeds its routers' advertisements.
 func TestExposeForwards(t *testing.T) {
 	h := host(t)
 	a := vnl.NewLinkAttrs()

@@ -225,7 +225,9 @@ func TestFastGuardKept(t *testing.T) {
 	must(t, conn.Flush())
 	var seen guardSeen
 	for end := time.Now().Add(patience); time.Now().Before(end) && !seen.whole; {
+		s[1].mu.Lock()
 		seen, err = s[1].lookAtGuard()
+		s[1].mu.Unlock()
 		must(t, err)
 	}
 	if !seen.whole || !slices.Equal(seen.allowed, addrs[:1]) {
