@@ -118,7 +118,12 @@ func newPathRig(outer *testing.T, t *rapid.T, aes, plain bool, mtu int) *pathRig
 	r.toA(r.fromB())
 	r.a.sessions.handshake(<-r.a.dp.handshakes)
 	r.a.sessions.out.flush()
-	r.toB(r.fromA(), 0) // the keepalive that confirms the key
+	if at := r.remoteOf(r.b).path.Load(); at != nil {
+		t.Fatalf("b takes its answer for proof that %v works both ways", at.way)
+	}
+	r.toB(r.fromA(), 0) // the keepalive that confirms the key, and the way
+	m := <-r.b.dp.moves
+	r.b.sessions.roam(r.b.sessions.book.ports[m.port], m.from, r.b.sessions.now())
 
 	r.greet()
 	r.remoteOf(r.a).path.Store(newPath(r.nearA.LocalAddr(), mtu))

@@ -236,15 +236,20 @@ func (l *sessionLoop) step(now time.Time, in session.Input, from netip.AddrPort)
 	}
 }
 
-// install makes a new key known to the data plane. The way that its handshake
-// came works.
+// install makes a new key known to the data plane. The way that the answer to our
+// handshake came works. That of the other end's handshake may be one that our answer
+// does not take, a firewall being on it: what the other end sends next will tell.
 func (l *sessionLoop) install(i session.Install, from netip.AddrPort, now time.Time) {
 	p := l.book.peers[i.Peer]
 	if p == nil {
 		return
 	}
 	l.book.keys[i.Keypair.LocalIndex()] = keyEntry{pair: i.Keypair, from: p.remote}
-	p.paths.Proven(now, wayOf(from))
+	if i.Keypair.Initiator() {
+		p.paths.Proven(now, wayOf(from))
+	} else {
+		p.paths.Heard(wayOf(from), now)
+	}
 	l.apply(p)
 	l.hurry = true // beat, and probe, at once
 }
