@@ -22,7 +22,7 @@ func portFlags() []cli.Flag {
 func exposeForm(c *cli.Context) (url.Values, error) {
 	for _, arg := range c.Args().Slice() {
 		if !api.IsAddressArgument(arg) {
-			return nil, &usageError{}
+			return nil, &usageError{"invalid address \"" + arg + "\", should be like 10.2.1.1/24, with the length of its subnet's prefix"}
 		}
 	}
 	if len(c.StringSlice("h")) > 1 {

@@ -72,7 +72,7 @@ func (inv *invocation) run(ctx context.Context, args []string) int {
 		if usage.text != "" {
 			fmt.Fprintln(inv.stderr, usage.text)
 		}
-		fmt.Fprint(inv.stderr, usageText)
+		fmt.Fprint(inv.stderr, usageOf(firstOf(args)))
 		return codeFailed
 	}
 	code, text := inv.outcome(err)
@@ -80,6 +80,17 @@ func (inv *invocation) run(ctx context.Context, args []string) int {
 		fmt.Fprintln(inv.stderr, text)
 	}
 	return code
+}
+
+// firstOf is the verb, "" without any.
+func firstOf(args []string) string {
+	if len(args) > 0 && args[0] == "--local" {
+		args = args[1:]
+	}
+	if len(args) == 0 {
+		return ""
+	}
+	return args[0]
 }
 
 func (inv *invocation) dispatch(ctx context.Context, args []string) error {
@@ -90,8 +101,12 @@ func (inv *invocation) dispatch(ctx context.Context, args []string) error {
 		return &usageError{}
 	}
 	verb, rest := args[0], args[1:]
-	if verb == "help" || verb == "--help" || verb == "-h" || (len(rest) > 0 && rest[0] == "--help" && verb != "version") {
-		fmt.Fprint(inv.stderr, usageText)
+	switch {
+	case verb == "help" || verb == "--help" || verb == "-h":
+		fmt.Fprint(inv.stderr, usageOf(firstOf(rest)))
+		return nil
+	case len(rest) > 0 && rest[0] == "--help" && verb != "version":
+		fmt.Fprint(inv.stderr, usageOf(verb))
 		return nil
 	}
 	for _, removed := range removedVerbs {

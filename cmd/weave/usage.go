@@ -1,12 +1,65 @@
 package main
 
-// usageText is what help prints, and what a wrong command line gets.
+import (
+	"slices"
+	"strings"
+)
+
+// usageColumns is where a verb begins in usageText, usageWidth where its arguments do.
+const (
+	usageColumns = 6
+	usageWidth   = 20
+)
+
+// usageOf is what of usageText is about one verb; all of it for an unknown one.
+func usageOf(verb string) string {
+	commands, rest, _ := strings.Cut(usageText, "\nwhere ")
+	where, _, _ := strings.Cut("where "+rest, "\n\n")
+	var of []string
+	about := false
+	for _, line := range strings.Split(commands, "\n") {
+		if len(line) > usageColumns && line[usageColumns] != ' ' {
+			about = slices.Contains(strings.Fields(line[usageColumns:min(len(line), usageWidth)]), verb)
+		}
+		if about && line != "" {
+			of = append(of, strings.Repeat(" ", usageColumns)+line[usageColumns:])
+		}
+	}
+	if len(of) == 0 {
+		return usageText
+	}
+	of[0] = "weave" + of[0][len("weave"):]
+	text := "Usage:\n\n" + strings.Join(of, "\n") + "\n"
+	return text + meanings(text, where)
+}
+
+// meanings explains the placeholders in a text, and those in their explanations.
+func meanings(text, where string) string {
+	var out []string
+	about := false
+	for _, line := range strings.Split(where, "\n") {
+		if line[usageColumns] == '<' {
+			name, _, _ := strings.Cut(line[usageColumns:], " ")
+			about = strings.Contains(text+strings.Join(out, ""), name)
+		}
+		if about {
+			out = append(out, strings.Repeat(" ", usageColumns)+line[usageColumns:])
+		}
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	out[0] = "where" + out[0][len("where"):]
+	return "\n" + strings.Join(out, "\n") + "\n"
+}
+
+// usageText is what help prints; what a wrong command line gets is of it what the verb has.
 const usageText = `Usage:
 
-weave --help | help
+weave --help | help [<verb>]
       version
 
-weave launch        [--name <name>] [--nickname <nickname>]
+weave launch        [--name <peername>] [--nickname <nickname>]
                     [--password <password> ...] [--password-file <file>]
                     [--port <port>] [--host <ip>] [--advertise-address <ip>[:<port>] ...]
                     [--trusted-subnets <cidr>,...]
@@ -15,7 +68,7 @@ weave launch        [--name <name>] [--nickname <nickname>]
                     [--log-level debug|info|warning|error]
                     [--http-addr <addr>] [--status-addr <addr>]
                     [--ipalloc-range <cidr>] [--ipalloc-default-subnet <cidr>]
-                    [--ipalloc-init consensus[=<count>]|seed=<name>,...|observer]
+                    [--ipalloc-init consensus[=<count>]|seed=<peername>,...|observer]
                     [--ipalloc-range-v6 <cidr>] [--ipv6=false]
                     [--reclaim-after <duration>]
                     [--no-dns] [--dns-domain <domain>] [--dns-ttl <seconds>]
@@ -95,7 +148,7 @@ where <peer>     = <ip_address_or_fqdn>[:<port>]
       <target>   = [docker:|podman:]<container> | path of a network namespace
                    | name under /run/netns | pid
       <endpoint> = unix:///path | tcp://host:port
-      <name>     = six bytes in hex, e.g. 8a:3e:3e:3e:3e:3e
+      <peername> = six bytes in hex, e.g. 8a:3e:3e:3e:3e:3e
       <exported> = [<ip>:]<port>[/udp], of this host
       <imported> = <unqualified_name>[:<port>][/udp], in the network
       <end>      = name or id of a container, or an address in the network
