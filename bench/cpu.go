@@ -103,17 +103,24 @@ func processSeconds() float64 {
 	return ticks / ticksPerSecond
 }
 
-// rss is a process's resident memory in megabytes.
-func rss(pid int) (float64, error) {
+// rss is the resident memory of a process, in megabytes.
+func rss(pid int) (float64, error) { return memory(pid, "VmRSS:") }
+
+// anonymous is that of it which is not pages of files: those of a program come and
+// go with what it does, and whoever else runs it shares them.
+func anonymous(pid int) (float64, error) { return memory(pid, "RssAnon:") }
+
+// memory reads a line of /proc/PID/status (proc_pid_status(5)), in megabytes.
+func memory(pid int, name string) (float64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == "VmRSS:" {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == name {
 			kb, err := strconv.ParseFloat(f[1], 64)
 			return kb / 1000, err
 		}
 	}
-	return 0, fmt.Errorf("no VmRSS of process %d", pid)
+	return 0, fmt.Errorf("no %s of process %d", name, pid)
 }

@@ -16,7 +16,7 @@ const (
 )
 
 // idlePeers measures what a further connected peer costs in memory: the
-// resident memory of two daemons that are alone, that are two of twelve, and
+// anonymous resident memory of two daemons that are alone, that are two of twelve, and
 // two of thirty-two, all connected with all. What a further one costs is told
 // from the latter two: the first few make the daemon touch code, and the runtime
 // make tables, that all others share.
@@ -75,7 +75,7 @@ func joinAndWeigh(hosts, watched []*lab.Host) (float64, error) {
 		if err != nil {
 			return 0, err
 		}
-		mb, err := rss(pid)
+		mb, err := anonymous(pid)
 		if err != nil {
 			return 0, err
 		}
