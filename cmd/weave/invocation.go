@@ -67,6 +67,9 @@ var removedVerbs = []string{
 
 // run executes the arguments after the program's name and returns the exit code.
 func (inv *invocation) run(ctx context.Context, args []string) int {
+	if len(args) > 0 && args[0] == "--local" { // what Weave Net's script was told to run without a container
+		args = args[1:]
+	}
 	err := inv.dispatch(ctx, args)
 	if usage, ok := errors.AsType[*usageError](err); ok {
 		if usage.text != "" {
@@ -82,11 +85,8 @@ func (inv *invocation) run(ctx context.Context, args []string) int {
 	return code
 }
 
-// firstOf is the verb, "" without any.
+// firstOf is the first of the arguments, "" without any.
 func firstOf(args []string) string {
-	if len(args) > 0 && args[0] == "--local" {
-		args = args[1:]
-	}
 	if len(args) == 0 {
 		return ""
 	}
@@ -94,9 +94,6 @@ func firstOf(args []string) string {
 }
 
 func (inv *invocation) dispatch(ctx context.Context, args []string) error {
-	if len(args) > 0 && args[0] == "--local" { // what Weave Net's script was told to run without a container
-		args = args[1:]
-	}
 	if len(args) == 0 {
 		return &usageError{}
 	}

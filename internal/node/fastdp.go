@@ -129,8 +129,8 @@ func (f *fastdp) adopt(now time.Time, sealed bool) error {
 			in.Barred = append(in.Barred, a)
 		}
 	}
-	f.moving = map[peer.Name]int{}
-	f.core, f.learnt, f.queue = peer.NewFastPaths(f.self, rand.Reader), map[stack.MAC]time.Time{}, newFastQueue()
+	f.core, f.queue = peer.NewFastPaths(f.self, rand.Reader), newFastQueue()
+	f.learnt, f.moving = map[stack.MAC]time.Time{}, map[peer.Name]int{}
 	f.beats = flooded // whoever is flooded to has had beats as well
 	eff := f.core.Step(now, in)
 	f.perform(nil, eff)

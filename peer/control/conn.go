@@ -42,9 +42,8 @@ type Conn struct {
 	pending pending
 	writing bool // a writer runs, or has said goodbye
 	closing bool
-	ended   bool      // nothing can be written any more
-	closeBy time.Time // when closing
-	cause   error     // why closing or closed
+	ended   bool  // nothing can be written any more
+	cause   error // why closing or closed
 }
 
 // ID is unique within the Transport and never 0.
@@ -113,8 +112,7 @@ func (c *Conn) Close(reason string) {
 // beginClose goes from open to closing; the caller holds mu.
 func (c *Conn) beginClose(cause error) {
 	c.closing, c.cause = true, cause
-	c.closeBy = time.Now().Add(c.tr.limits.Goodbye)
-	_ = c.tcp.SetDeadline(c.closeBy) // ends a read or write that is already waiting
+	_ = c.tcp.SetDeadline(time.Now().Add(c.tr.limits.Goodbye)) // ends a read or write that is already waiting
 }
 
 // fail goes to closed at once.
