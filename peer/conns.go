@@ -226,6 +226,10 @@ func (m *Mesh) pathChanged(in PathChanged) {
 		m.ownLost()
 	case old.Up && old.Overlay == next.Overlay && old.MTU == next.MTU && old.Address == next.Address && old.Stream == next.Stream:
 		m.ownWavered()
+		if old.RTT != 0 {
+			m.topo.touch(m.now, waverInterval)
+			return
+		}
 	default:
 		m.ownGained()
 	}

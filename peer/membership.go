@@ -12,7 +12,10 @@ const (
 	// follows from the topology: reachability, routes, who to dial.
 	recomputeInterval = 100 * time.Millisecond
 	recomputeMax      = time.Second
-	peersPerStep      = 100 // so many peers stretch it once more, for changes far away
+	// waverInterval is recomputeInterval for round-trip times, which waver all the time on busy hosts. Each peer tells of its
+	// own as rarely (rttInterval).
+	waverInterval = 10 * time.Second
+	peersPerStep  = 100 // so many peers stretch it once more, for changes far away
 	// peerGrace is how long the record of an unreachable peer is kept. Long
 	// enough to dial it again after a break, short enough to forget the dead.
 	peerGrace = time.Minute
@@ -62,6 +65,17 @@ func (t *membership) touch(now time.Time, wait time.Duration) {
 // more of them are looked at together.
 func (t *membership) touchRemote(now time.Time) {
 	t.touch(now, min(recomputeInterval*time.Duration(1+t.crdt.reached/peersPerStep), recomputeMax))
+}
+
+// touchFor notes that a record takes the place of another of the same peer; nil: of none. It reports whether more than round-trip
+// times is new.
+func (t *membership) touchFor(now time.Time, held, next *Signed) bool {
+	if held != nil && sameButTimes(&held.Record, &next.Record) {
+		t.touch(now, waverInterval)
+		return false
+	}
+	t.touchRemote(now)
+	return true
 }
 
 func (t *membership) dueAt() time.Time {
@@ -168,10 +182,10 @@ func (m *Mesh) admit(s *Signed) bool {
 		m.counters.TooMany++
 		return false
 	}
+	m.topo.touchFor(m.now, held, s)
 	m.topo.put(s)
 	m.gossip.sums.dirty = true
 	m.counters.RecordsNew++
-	m.topo.touchRemote(m.now)
 	return true
 }
 

@@ -280,6 +280,46 @@ func TestVersionsOutliveARestart(t *testing.T) {
 	}
 }
 
+// Round-trip times that others tell of are looked at together, and now and then; whatever else they tell at once.
+func TestWaveringTimesWait(t *testing.T) {
+	b := newBench(t, testConfig(1))
+	far := newRemote(3)
+	near := newRemote(2)
+	b.join(1, near, "")
+	tell := func(rtt time.Duration, up bool) {
+		far.record.Version++
+		far.record.Links = []Link{{Peer: near.record.Name, Established: up, RTT: rtt, Address: "192.0.2.2:6783"}}
+		b.step(Received{Conn: 1, Message: records(far.id.SignRecord(far.record))})
+	}
+	b.step(Received{Conn: 1, Message: near.publish(1, 3)})
+	tell(time.Millisecond, true)
+	b.run(waverInterval + time.Second)
+	seen := func() Link { return b.view.Peers[2].Connections[0] }
+	for i := range 5 {
+		tell(time.Duration(10*(i+1))*time.Millisecond, true)
+		b.run(time.Second)
+	}
+	if seen().RTT != 10*time.Millisecond {
+		t.Errorf("%v, and the first of five was to be seen", seen().RTT)
+	}
+	looked := b.m.topo.lastAt
+	b.run(waverInterval)
+	if b.m.topo.lastAt == looked || seen().RTT != 50*time.Millisecond {
+		t.Errorf("%v in the end", seen().RTT)
+	}
+	looked = b.m.topo.lastAt
+	tell(70*time.Millisecond, true)
+	b.run(time.Second)
+	if b.m.topo.lastAt != looked {
+		t.Error("looked at once")
+	}
+	tell(70*time.Millisecond, false)
+	b.run(time.Second)
+	if l := seen(); l.Established || l.RTT != 70*time.Millisecond {
+		t.Errorf("a link that is lost is shown as %+v", l)
+	}
+}
+
 func TestPathJitterMakesNoVersions(t *testing.T) {
 	b := newBench(t, testConfig(1))
 	b.join(1, newRemote(2), "")

@@ -143,12 +143,17 @@ func (m *Mesh) publishOwn() {
 	}
 	r.Version = o.version
 	o.lastAt = m.now
+	var before *Signed
+	if o.signed.bytes != nil {
+		before = new(o.signed)
+	}
 	o.signed = m.cfg.Identity.SignRecord(r)
 	if own := o.signed; m.topo.put(&own) {
 		m.gossip.spread(m, &own, 0)
 	}
-	m.topo.touchRemote(m.now)
-	m.stale = true
+	if m.topo.touchFor(m.now, before, &o.signed) {
+		m.stale = true
+	}
 }
 
 func (m *Mesh) buildRecord() Record {
@@ -208,10 +213,23 @@ func ownAddresses(all []string) []string {
 }
 
 // sameRecord compares everything but the version.
-func sameRecord(a, b *Record) bool {
+func sameRecord(a, b *Record) bool { return sameHost(a, b) && slices.Equal(a.Links, b.Links) }
+
+// sameButTimes is sameRecord for all but the round-trip times of links that were measured before.
+func sameButTimes(a, b *Record) bool {
+	return sameHost(a, b) && slices.EqualFunc(a.Links, b.Links, func(x, y Link) bool {
+		if x.RTT != 0 && y.RTT != 0 {
+			x.RTT = y.RTT
+		}
+		return x == y
+	})
+}
+
+// sameHost says whether two records differ in nothing but their version and their links.
+func sameHost(a, b *Record) bool {
 	return a.Name == b.Name && a.Nickname == b.Nickname && a.Key == b.Key && a.UID == b.UID &&
 		a.Capabilities == b.Capabilities && a.Port == b.Port && a.MTU == b.MTU &&
-		slices.Equal(a.Addresses, b.Addresses) && slices.Equal(a.Secrets, b.Secrets) && slices.Equal(a.Links, b.Links)
+		slices.Equal(a.Addresses, b.Addresses) && slices.Equal(a.Secrets, b.Secrets)
 }
 
 func later(a, b time.Time) time.Time {

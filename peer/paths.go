@@ -75,6 +75,9 @@ const (
 	// or a millisecond.
 	switchSlack    = time.Millisecond
 	switchSlackPer = 10
+	// leastWindow is over how long at least the least round-trip time is the least: for so long at most, and half of that
+	// at least, a time that has grown is not told.
+	leastWindow = time.Minute
 )
 
 // Paths decides by which way a peer is reached. All that is known are tried,
@@ -100,11 +103,12 @@ type wayState struct {
 	up         bool
 	offered    bool          // the mesh tells of it
 	rtt        time.Duration // smoothed; 0 = not measured
-	loss       float64       // smoothed share of heartbeats without an answer
-	sent       time.Time     // last heartbeat
-	answered   time.Time     // last answer, or when it was seen to work
-	heard      time.Time     // last message of the peer that came this way
-	unanswered int           // heartbeats since the last answer
+	least      least
+	loss       float64   // smoothed share of heartbeats without an answer
+	sent       time.Time // last heartbeat
+	answered   time.Time // last answer, or when it was seen to work
+	heard      time.Time // last message of the peer that came this way
+	unanswered int       // heartbeats since the last answer
 	MTU        PathMTU
 }
 
@@ -219,6 +223,10 @@ func (p *Paths) Answered(now time.Time, w Way, rtt time.Duration) {
 	}
 	s.rtt += (rtt - s.rtt) / 8 // smoothed as RFC 6298 does
 	s.rtt = max(s.rtt, time.Microsecond)
+	if !s.up {
+		s.least = least{}
+	}
+	s.least.add(now, max(rtt, time.Microsecond))
 	for range s.unanswered - 1 { // those before were lost
 		s.loss += (1 - s.loss) / 16
 	}
@@ -281,12 +289,34 @@ func (p *Paths) Link() Way {
 	return pick.way
 }
 
+// least is the least round-trip time of the last while, which is the network's alone: what a busy host adds comes and goes.
+type least struct {
+	now, before time.Duration // of this half of the window and the one before; 0 = none
+	since       time.Time     // when this half began
+}
+
+func (l *least) add(now time.Time, rtt time.Duration) {
+	if l.now == 0 || now.Sub(l.since) >= leastWindow/2 {
+		l.now, l.before, l.since = rtt, l.now, now
+		return
+	}
+	l.now = min(l.now, rtt)
+}
+
+func (l *least) get() time.Duration {
+	if l.before == 0 {
+		return l.now
+	}
+	return min(l.now, l.before)
+}
+
 // WayReport is one way as users see it.
 type WayReport struct {
-	Way  Way
-	Up   bool
-	RTT  time.Duration // 0 = not measured
-	Loss float64       // 0 to 1, of heartbeats
+	Way   Way
+	Up    bool
+	RTT   time.Duration // smoothed; 0 = not measured
+	Least time.Duration // the least of the last half minute or minute; 0 = not measured
+	Loss  float64       // 0 to 1, of heartbeats
 }
 
 // Report describes a way; false if it is not known.
@@ -295,7 +325,7 @@ func (p *Paths) Report(w Way) (WayReport, bool) {
 	if s == nil {
 		return WayReport{}, false
 	}
-	return WayReport{Way: w, Up: s.up, RTT: s.rtt, Loss: s.loss}, true
+	return WayReport{Way: w, Up: s.up, RTT: s.rtt, Least: s.least.get(), Loss: s.loss}, true
 }
 
 // Tried counts the direct ways, and those of them that answer.

@@ -88,6 +88,35 @@ func TestPathsChoice(t *testing.T) {
 	}
 }
 
+// What a busy host adds to round trips does not show in the least of them; what the network adds does, some time later.
+func TestLeastRoundTrip(t *testing.T) {
+	const way, network = 5 * time.Millisecond, 80 * time.Millisecond
+	w := newWorld(direct(1))
+	least := func() time.Duration {
+		r, _ := w.p.Report(direct(1))
+		return r.Least
+	}
+	w.rtts = map[Way]time.Duration{direct(1): way}
+	w.run(5 * time.Second)
+	for i := range 40 {
+		w.rtts[direct(1)] = way + time.Duration(i%4)*7*time.Millisecond
+		w.run(2 * time.Second)
+		if least() != way {
+			t.Fatalf("after %d changes of load: %v", i+1, least())
+		}
+	}
+	w.rtts[direct(1)] = network
+	w.run(leastWindow + 5*time.Second)
+	if least() != network {
+		t.Errorf("a minute after the network became slower: %v", least())
+	}
+	w.rtts[direct(1)] = way
+	w.run(5 * time.Second)
+	if least() != way {
+		t.Errorf("once it is fast again: %v", least())
+	}
+}
+
 func TestPathsFailOverAndReturn(t *testing.T) {
 	w := newWorld(direct(1), stream)
 	w.rtts = map[Way]time.Duration{direct(1): time.Millisecond, stream: 2 * time.Millisecond}

@@ -283,7 +283,7 @@ func (l *sessionLoop) announce(ctx context.Context, p *peerState) {
 		in.Up, in.MTU, in.Stream = true, at.limit-wire.FrameOverhead, at.way.Kind == peer.WayStream
 		in.Address, in.Clear = at.way.Addr, p.wish.clear
 		r, _ := p.paths.Report(at.way)
-		in.RTT = r.RTT
+		in.RTT = r.Least // which hardly wavers where hosts are busy: whatever is told makes work for everybody
 		if l.fast != nil {
 			if on, _ := l.fast.carries(p.name); on {
 				in.Overlay, in.MTU = overlayFast, l.fast.host.MTU()
