@@ -3,8 +3,10 @@ package node
 import (
 	"bufio"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,16 +26,20 @@ type mapping struct {
 // sixteen pages where one is touched. What is needed comes back by itself.
 // Nothing is lost if it fails.
 func unmapProgram() {
-	program, err := os.Readlink("/proc/self/exe")
-	if err != nil {
-		return
-	}
-	for _, m := range mappings() {
-		if m.file == program && !m.writable && m.anonymous == 0 { // relocated pages, as of a PIE, are not in the file
-			_, _, _ = unix.Syscall(unix.SYS_MADVISE, m.from, m.to-m.from, unix.MADV_DONTNEED)
-		}
+	for _, m := range programParts() {
+		_, _, _ = unix.Syscall(unix.SYS_MADVISE, m.from, m.to-m.from, unix.MADV_DONTNEED)
 	}
 }
+
+// programParts are the mappings of the program that are the file's alone: pages that were relocated, as of a PIE, are not in
+// the file. They stay as they are once the program runs, and reading them makes garbage.
+var programParts = sync.OnceValue(func() []mapping {
+	program, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(mappings(), func(m mapping) bool { return m.file != program || m.writable || m.anonymous > 0 })
+})
 
 // mappings lists those of this process; none if they cannot be read.
 func mappings() []mapping {

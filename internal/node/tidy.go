@@ -9,14 +9,17 @@ import (
 
 const (
 	tidyInterval = 2 * time.Second
-	tidyAtLatest = 30 * time.Second
-	tidyGarbage  = 512 << 10 // bytes allocated since that are worth it
-	tidyQuiet    = 256 << 10 // bytes allocated in an interval that say a burst is over
+	// Bytes allocated since the last time that are worth it: when a burst is over, which is when no more than tidyQuiet were in
+	// an interval, and at the latest.
+	tidyBurst    = 256 << 10
+	tidyQuiet    = 256 << 10
+	tidyGarbage  = 64 << 10
+	tidyAtLatest = 10 * time.Second
 
 	// gcPercent is how much garbage there may be for each byte in use. Nearly all
 	// of these bytes are buffers of the data plane, which make no garbage and cost
 	// the collector nothing: by Go's default of 100 as many again would be touched
-	// before it ran.
+	// before it ran. With fewer than 1 MB of garbage it never runs by itself.
 	gcPercent = 15
 )
 
@@ -24,26 +27,37 @@ const (
 // a partition, a status. The data plane makes no garbage, so that by itself the
 // collector might not run for hours.
 func tidy(ctx context.Context) error {
+	t := tidier{sample: []runtimemetrics.Sample{{Name: "/gc/heap/allocs:bytes"}}}
 	defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
 	tick := time.NewTicker(tidyInterval)
 	defer tick.Stop()
-	sample := []runtimemetrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
-	var tidied, seen uint64 // bytes ever allocated, then
-	waited := time.Duration(0)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-		}
-		runtimemetrics.Read(sample)
-		now := sample[0].Value.Uint64()
-		waited += tidyInterval
-		due := now-seen < tidyQuiet || waited >= tidyAtLatest
-		if seen = now; due && now-tidied > tidyGarbage {
-			tidied, waited = now, 0
-			debug.FreeOSMemory()
-			unmapProgram()
+			t.look()
 		}
 	}
+}
+
+// tidier remembers for tidy.
+type tidier struct {
+	sample       []runtimemetrics.Sample
+	seen, tidied uint64 // bytes ever allocated, at the last look and when it last did something
+	waited       time.Duration
+}
+
+func (t *tidier) look() {
+	runtimemetrics.Read(t.sample)
+	now := t.sample[0].Value.Uint64()
+	t.waited += tidyInterval
+	quiet := now-t.seen < tidyQuiet
+	t.seen = now
+	if garbage := now - t.tidied; !(quiet && garbage > tidyBurst || t.waited >= tidyAtLatest && garbage > tidyGarbage) {
+		return
+	}
+	t.tidied, t.waited = now, 0
+	debug.FreeOSMemory()
+	unmapProgram()
 }
