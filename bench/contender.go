@@ -24,7 +24,7 @@ type entry struct {
 	needs       []string // programs
 	hint        string   // how to have them
 	peer        bool     // encrypts in user space, as weave does
-	asked       bool     // measured only if it is named: a default run is to take less than an hour
+	asked       bool     // measured only if it is named: a default run is to take about an hour
 	join        func(*contender) error
 	joinAlone   func(*contender) error // both containers on one host; nil: not measured
 	joinUser    func(*contender) error // into a user's container on one host, from the host or another one

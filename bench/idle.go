@@ -12,10 +12,13 @@ const (
 	fewPeers      = 12
 	allPeers      = 32 // the most that keep connections with all
 	settleFor     = 8 * time.Second
-	idlePeersTime = 45 * time.Second
+	idlePeersTime = 120 * time.Second
+	// Daemons are idle when they take no longer a fifth less processor time than in the window before.
+	settleWindow  = 10 * time.Second
+	settleWindows = 18
 )
 
-// idlePeers measures what a further connected peer costs in memory: the
+// idlePeers measures what a further connected peer costs in memory, through user space: the
 // anonymous resident memory of two daemons that are alone, that are two of twelve, and
 // two of thirty-two, all connected with all. What a further one costs is told
 // from the latter two: the first few make the daemon touch code, and the runtime
@@ -41,13 +44,13 @@ func idlePeers(p *plan) (figures, error) {
 }
 
 // joinAndWeigh launches weave where it does not run yet, waits until all are
-// connected, and weighs: the mean of the watched daemons, in megabytes.
+// connected and idle, and weighs: the mean of the watched daemons, in megabytes.
 func joinAndWeigh(hosts, watched []*lab.Host) (float64, error) {
 	for _, h := range hosts {
 		if len(h.PIDs()) > 0 {
 			continue
 		}
-		args := []string{"launch"}
+		args := []string{"launch", "--no-fastdp"}
 		if h != hosts[0] {
 			args = append(args, hosts[0].IP)
 		}
@@ -67,8 +70,9 @@ func joinAndWeigh(hosts, watched []*lab.Host) (float64, error) {
 			return 0, err
 		}
 	}
-	settled := time.NewTimer(settleFor)
-	<-settled.C
+	if err := settle(hosts); err != nil {
+		return 0, err
+	}
 	var sum float64
 	for _, h := range watched {
 		pid, err := h.DaemonPID()
@@ -82,4 +86,25 @@ func joinAndWeigh(hosts, watched []*lab.Host) (float64, error) {
 		sum += mb
 	}
 	return sum / float64(len(watched)), nil
+}
+
+// settle waits until the hosts' daemons have done what a change made them do.
+func settle(hosts []*lab.Host) error {
+	before, err := cpuOf(hosts)
+	if err != nil {
+		return err
+	}
+	last := time.Duration(0)
+	for range settleWindows {
+		<-time.After(settleWindow)
+		now, err := cpuOf(hosts)
+		if err != nil {
+			return err
+		}
+		if took := now - before; last > 0 && took*5 > last*4 {
+			return nil
+		}
+		last, before = now-before, now
+	}
+	return nil
 }

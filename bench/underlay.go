@@ -43,7 +43,7 @@ func underlays() []underlay {
 		{name: "N1500-20ms", mtu: 1500, plain: true, delay: 10 * time.Millisecond, works: lossy, about: "N1500 through a relay that holds each frame for 10 ms: 20 ms more per round trip"},
 		{name: "one-host", mtu: 1500, alone: true, works: everything, about: "both containers on one host"},
 		{name: "one-user", mtu: 1500, user: true, works: "tcp1,tcp4,reverse", about: "a user's container, from another one or from the host"},
-		{name: "idlepeers", about: "anonymous memory of a daemon with 2, 12 and 32 connected peers", special: idlePeers, takes: idlePeersTime, show: renderIdlePeers},
+		{name: "idlepeers", about: "anonymous memory of a daemon with 2, 12 and 32 connected peers, through user space", special: idlePeers, takes: idlePeersTime, show: renderIdlePeers},
 		{name: "idlecpu", about: "processor time of daemons that have nothing to carry", special: idleCPU, takes: idleCPUTime, show: renderIdleCPU, asked: true},
 	}
 }
