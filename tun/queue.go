@@ -95,10 +95,15 @@ func (q *Queue) TryRead(buf []byte) (int, error) {
 	return q.received(buf, q.try.n), nil
 }
 
+// tryRead does not wait, and neither does writev, so that Go's scheduler need not know of these system calls: see mmsg in peer/link.
 func (q *Queue) tryRead(fd uintptr) {
 	for {
-		q.try.n, q.try.err = unix.Read(int(fd), q.try.buf)
-		if q.try.err != unix.EINTR {
+		n, _, errno := unix.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&q.try.buf[0])), uintptr(len(q.try.buf)))
+		q.try.n, q.try.err = int(n), nil
+		if errno != 0 {
+			q.try.err = errno
+		}
+		if errno != unix.EINTR {
 			return
 		}
 	}
@@ -179,7 +184,7 @@ func (q *Queue) send(parts [][]byte) error {
 func (q *Queue) writev(fd uintptr) {
 	iov := q.write.iov
 	for {
-		n, _, errno := unix.Syscall(unix.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&iov[0])), uintptr(len(iov)))
+		n, _, errno := unix.RawSyscall(unix.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&iov[0])), uintptr(len(iov)))
 		if errno != unix.EINTR {
 			q.write.n, q.write.errno = int(n), errno
 			return // never wait for room: a full queue drops

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -77,6 +78,14 @@ func newLanes(dp *dataplane, readers int, plain bool) ([]*lane, error) {
 		}
 	}
 	return lanes, nil
+}
+
+// makeRoom has Go run one goroutine more than there are lanes. What a lane does in the kernel is no system call to Go's
+// scheduler, see peer/link, so that nobody else would have a turn for ten milliseconds while all lanes are busy.
+func makeRoom(lanes int) {
+	if runtime.GOMAXPROCS(0) <= lanes {
+		runtime.GOMAXPROCS(lanes + 1)
+	}
 }
 
 // serve makes the lane read its share of the local ports' queues.

@@ -281,6 +281,7 @@ func (n *node) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	makeRoom(len(lanes))
 	for _, l := range lanes {
 		g.Go(func() error { return n.ended("data plane", l.run(ctx)) })
 	}

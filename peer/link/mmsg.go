@@ -93,10 +93,12 @@ func cmsgHeader(b []byte) cmsg {
 }
 
 // mmsg makes one system call on hdrs: trap is SYS_RECVMMSG or SYS_SENDMMSG. It
-// never blocks and is not interrupted by signals.
+// never blocks and is not interrupted by signals. So Go's scheduler is not told of
+// it: it would take the processor away from a goroutine that is in the kernel for
+// some tens of microseconds, and its monitor would wake thousands of times a second.
 func mmsg(trap, fd uintptr, hdrs []mmsghdr) (int, unix.Errno) {
 	for {
-		n, _, errno := unix.Syscall6(trap, fd, uintptr(unsafe.Pointer(unsafe.SliceData(hdrs))),
+		n, _, errno := unix.RawSyscall6(trap, fd, uintptr(unsafe.Pointer(unsafe.SliceData(hdrs))),
 			uintptr(len(hdrs)), unix.MSG_DONTWAIT, 0, 0)
 		if errno == unix.EINTR {
 			continue
