@@ -240,13 +240,13 @@ const rttStep = 100 * time.Microsecond
 
 // quantise returns the round-trip time to publish when old is published and
 // rtt was measured: old unless rtt is off by more than a quarter and by more
-// than half a hop's cost, so that jitter makes no new versions.
+// than a hop's cost, so that jitter makes no new versions.
 func quantise(old, rtt time.Duration) time.Duration {
 	if rtt <= 0 {
 		return old
 	}
 	diff := (rtt - old).Abs()
-	if old > 0 && (diff <= old/4 || diff <= hopCost/2) {
+	if old > 0 && (diff <= old/4 || diff <= hopCost) {
 		return old
 	}
 	return max(rtt.Round(rttStep), rttStep)

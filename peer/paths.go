@@ -223,9 +223,6 @@ func (p *Paths) Answered(now time.Time, w Way, rtt time.Duration) {
 	}
 	s.rtt += (rtt - s.rtt) / 8 // smoothed as RFC 6298 does
 	s.rtt = max(s.rtt, time.Microsecond)
-	if !s.up {
-		s.least = least{}
-	}
 	s.least.add(now, max(rtt, time.Microsecond))
 	for range s.unanswered - 1 { // those before were lost
 		s.loss += (1 - s.loss) / 16
