@@ -204,7 +204,13 @@ type link struct {
 }
 
 // kill ends a process as a power failure would.
-func kill(pid int) error { return unix.Kill(pid, unix.SIGKILL) }
+// kill kills one process. To the kernel 0 would be all of ours.
+func kill(pid int) error {
+	if pid <= 1 {
+		return fmt.Errorf("no process %d to kill", pid)
+	}
+	return unix.Kill(pid, unix.SIGKILL)
+}
 
 // listens opens a TCP listener in a namespace, which is closed with the test.
 func listens(t *testing.T, n *lab.NS, addr string) net.Listener {

@@ -114,14 +114,19 @@ func (h *Host) Complaints() []string {
 }
 
 // DaemonPID finds the process that serves peers: the one of this host that
-// listens on the control port.
-func (h *Host) DaemonPID() (int, error) {
-	for _, pid := range h.PIDs() {
-		if Listening(pid, 6783) {
-			return pid, nil
+// listens on the control port. It looks more than once: /proc is no snapshot,
+// and what changes while it is read may be missing.
+func (h *Host) DaemonPID() (pid int, err error) {
+	err = Eventually(time.Second, func() error {
+		for _, pid = range h.PIDs() {
+			if Listening(pid, 6783) {
+				return nil
+			}
 		}
-	}
-	return 0, fmt.Errorf("host%d: nothing of ours listens on port 6783 (processes %v)", h.Index, h.PIDs())
+		pid = 0
+		return fmt.Errorf("host%d: nothing of ours listens on port 6783 (processes %v)", h.Index, h.PIDs())
+	})
+	return pid, err
 }
 
 // PIDs are the processes of this host's weave: daemon, supervisor, commands.
