@@ -18,7 +18,10 @@ func (h *Host) SetMTU(mtu int) error {
 	h.mtu.Store(int64(mtu))
 	tunnels := tunnelNames(h.cfg.Bridge)
 	var errs []error
-	for _, name := range []string{h.cfg.Bridge, h.uplink, tunnels[0], tunnels[1]} {
+	if h.wireguard != nil {
+		errs = append(errs, h.wireguard.resize(mtu))
+	}
+	for _, name := range append([]string{h.cfg.Bridge, h.uplink}, tunnels[:]...) {
 		link, err := h.space.LinkByName(name)
 		if gone(err) {
 			continue
