@@ -71,7 +71,7 @@ func (l *sessionLoop) fastPlace(p *peerState, in *peer.FastPeer) {
 	switch {
 	case !up:
 		in.Pending = true
-	case on && (in.Shield || l.fast.clearAt(at, l.sealed())):
+	case on && (in.Shield && l.fast.shields.lasts(p.wish, at) || l.fast.clearAt(at, l.sealed())):
 		in.At = at
 	case len(in.Froms) > 0: // also where the session has a relay that is faster now
 		in.At = l.fastAddress(p, in.Froms, best.Addr.Addr().Unmap())

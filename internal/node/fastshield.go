@@ -125,6 +125,11 @@ func (s *shields) place(n neighbour, direct []netip.Addr) (froms []netip.Addr, w
 	return froms, why
 }
 
+// lasts tells whether a peer may stay where it is: a tunnel ends with the device at its other end.
+func (s *shields) lasts(n neighbour, at netip.Addr) bool {
+	return !runtime.IsTunnel(at) || !n.tunnel.IsZero() && at == runtime.TunnelAddr(n.tunnel)
+}
+
 // noESP is why VXLAN to an address cannot be in ESP.
 func (s *shields) noESP(a netip.Addr) string {
 	if why := s.support.For(a); why != "" {

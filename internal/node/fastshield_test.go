@@ -222,3 +222,23 @@ func TestShieldsCleanUp(t *testing.T) {
 		}
 	}
 }
+
+// Where IPsec is not to be used any more, shields that an earlier daemon left are not taken up; they stay, without keys, until VXLAN has
+// ceased.
+func TestShieldsEnd(t *testing.T) {
+	k := &shieldKernel{left: []netip.Addr{shieldThere}}
+	s := newTestShields(t, k, runtime.ShieldSupport{IPv4: "not to be used"})
+	if s.has(shieldThere) {
+		t.Error("taken up")
+	}
+	now := time.Now()
+	s.keep(nil, now)
+	s.apply(now)
+	if w := k.last(); len(w) != 1 || w[0].Out != nil || w[0].Adopt {
+		t.Errorf("while VXLAN may still be sent: %+v", w)
+	}
+	s.apply(now.Add(shieldLinger + time.Second))
+	if w := k.last(); len(w) != 0 {
+		t.Errorf("in the end: %+v", w)
+	}
+}

@@ -178,6 +178,23 @@ func TestTunnelsAdopted(t *testing.T) {
 	}
 }
 
+// A tunnel ends with the device at its other end, whatever else is wrong with it; ESP does not.
+func TestTunnelLasts(t *testing.T) {
+	a, _ := shieldHandshake(t)
+	s := withTunnels(t, &tunnelKernel{key: [32]byte{1}}, a.private)
+	key := peer.TunnelKey{2}
+	at := runtime.TunnelAddr(key)
+	for _, c := range []struct {
+		key  peer.TunnelKey
+		at   netip.Addr
+		want bool
+	}{{key, at, true}, {peer.TunnelKey{3}, at, false}, {peer.TunnelKey{}, at, false}, {peer.TunnelKey{}, runtime.TunnelAddr(peer.TunnelKey{}), false}, {peer.TunnelKey{}, shieldThere, true}} {
+		if got := s.lasts(neighbour{tunnel: c.key}, c.at); got != c.want {
+			t.Errorf("at %v with key %x: %v", c.at, c.key[:1], got)
+		}
+	}
+}
+
 // Both ends choose the same, whatever each has, in whatever order they know each other's addresses; ESP where both have it for an
 // address at which they reach each other; and never one that either lacks.
 func TestChooseSealing(t *testing.T) {

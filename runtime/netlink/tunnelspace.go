@@ -28,6 +28,7 @@ func (h *Host) tunnelSpace() (*space, error) {
 	if err != nil {
 		return nil, err
 	}
+	_ = s.sysctl("net/ipv4/ip_forward", "0") // as the host's, at first; nothing is to pass from one peer to another
 	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", s.file.Fd()), path, "", unix.MS_BIND, ""); err != nil {
 		s.close()
 		return nil, fmt.Errorf("keep the tunnels' network namespace at %s: %w", path, err)

@@ -141,6 +141,16 @@ func TestFastThroughTunnels(t *testing.T) {
 	case <-time.After(patience):
 		t.Error("no frame of full size came")
 	}
+	const mtu = 1450
+	for i, at := range s {
+		at.wireguard = ends[i]
+		must(t, at.SetMTU(mtu))
+		link, err := ends[i].space.LinkByName("weave-wg")
+		must(t, err)
+		if link.Attrs().MTU != mtu+50 {
+			t.Errorf("the MTU of what carries packets of %d bytes is %d", mtu, link.Attrs().MTU)
+		}
+	}
 	reopen(0)
 	if flooded, err := s[0].fast.Flooded(); err != nil || len(flooded) != 1 || flooded[0] != addrs[1] || !isUp() {
 		t.Errorf("found again: flooded to %v, %v, up: %v", flooded, err, isUp())
