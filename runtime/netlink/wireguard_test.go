@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,64 +16,32 @@ import (
 	"weave/runtime"
 )
 
-// Where the kernel has no WireGuard, that is said, and nothing is left of the attempt. Where it has, the device is there with the
-// peers wanted and no others, known again by who comes after, and gone when it is not wanted any more. netns-tests/vm/guest looks at
-// what passes.
-func TestWireGuard(t *testing.T) {
+// Where the kernel has no WireGuard, that is said, and nothing is left of the attempt. Where it has, the device is there, until the
+// kernel path is made without. netns-tests/vm/guest does more with one.
+func TestWireGuardWhereThereIsNone(t *testing.T) {
 	h := host(t)
 	h.cfg.Tunnels = filepath.Join(t.TempDir(), "tunnels")
-	gone := func() {
-		t.Helper()
-		if _, err := os.Lstat(h.cfg.Tunnels); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("left: %v", err)
-		}
-		if left := links(t, h.space); len(left) != 1 {
-			t.Errorf("left: %v", left)
-		}
-	}
 	support := h.WireGuardSupport()
 	t.Logf("this kernel: %q", support)
 	w, err := h.OpenWireGuard(6785)
-	if err != nil {
-		if !strings.Contains(support, "no WireGuard") {
-			t.Errorf("%q, but %v", support, err)
-		}
-		f, err := h.OpenFast(FastConfig{Port: fastPort})
-		must(t, err)
-		f.Close()
-		if _, err := os.Lstat(h.cfg.Tunnels); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("left: %v", err)
-		}
-		h.RemoveFast()
-		gone()
-		return
+	if (err == nil) != (support == "") {
+		t.Errorf("%q, but %v", support, err)
 	}
-	f, err := h.OpenFast(FastConfig{Port: fastPort, WireGuard: w})
-	must(t, err)
-	peers := []runtime.TunnelPeer{{Key: [32]byte{1}}, {Key: [32]byte{2}, PSK: [32]byte{7}}}
-	for i := range peers {
-		peers[i].Addr, peers[i].Endpoint = runtime.TunnelAddr(peers[i].Key), netip.MustParseAddrPort("192.0.2.9:6785")
+	if err != nil && !strings.Contains(support, "no WireGuard") {
+		t.Errorf("%q", support)
 	}
-	bad := runtime.TunnelPeer{Key: [32]byte{3}, Addr: peers[0].Addr, Endpoint: peers[0].Endpoint}
-	failed, err := w.SetPeers(append(peers, bad))
-	if err == nil || len(failed) != 1 || failed[0] != bad.Addr {
-		t.Errorf("another's address was taken: %v, %v", failed, err)
+	if w != nil {
+		w.Close()
 	}
-	key := w.Key()
-	f.Close()
-	w.Close()
-	w, err = h.OpenWireGuard(6785)
-	must(t, err)
-	seen, err := w.Peers()
-	must(t, err)
-	if w.Key() != key || len(runtime.PlanTunnel(peers, seen)) > 0 || len(seen) != 2 {
-		t.Errorf("found again: %x, %d peers", w.Key(), len(seen))
-	}
-	f, err = h.OpenFast(FastConfig{Port: fastPort, WireGuard: w})
+	f, err := h.OpenFast(FastConfig{Port: fastPort})
 	must(t, err)
 	f.Close()
-	h.RemoveFast()
-	gone()
+	if _, err := os.Lstat(h.cfg.Tunnels); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("left: %v", err)
+	}
+	if got := links(t, h.space); !slices.Equal(got, []string{"weave", "weave-vx4", "weave-vx6"}) {
+		t.Errorf("there are %v", got)
+	}
 }
 
 // tunnelled gives each of a pair a namespace for tunnels, joined by a cable where WireGuard would be:
