@@ -51,6 +51,9 @@ func (n *node) openFast() error {
 	}
 	f.kernel = kernel
 	n.dp.tunnel = kernel
+	if device != nil && !kernel.Reaches(device.Addr()) {
+		device, noDevice = nil, "WireGuard is not possible"
+	}
 	support := runtime.ShieldSupport{IPv4: notToBeUsed("IPsec"), IPv6: notToBeUsed("IPsec")}
 	if n.cfg.FastEncryption != EncryptWireGuard {
 		support = n.bridge.ShieldSupport()

@@ -85,7 +85,7 @@ func tunnelNames(bridge string) [tunnelKinds]string {
 }
 
 // OpenFast makes the devices, or adopts those that an earlier daemon left, with all that they know. Nobody may send to them
-// until Allow. A host without IPv6 has one device. Close leaves them to the kernel.
+// until Allow. A host without IPv6 has one device less, and one that refuses WireGuard's too, see Reaches. Close leaves them to the kernel.
 func (h *Host) OpenFast(cfg FastConfig) (*Fast, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -95,10 +95,9 @@ func (h *Host) OpenFast(cfg FastConfig) (*Fast, error) {
 		return nil, fmt.Errorf("open kernel path: %w", err)
 	}
 	if cfg.WireGuard == nil { // what an earlier daemon left of it
-		if err := h.delete(tunnelNames(h.cfg.Bridge)[TunnelWireGuard]); err != nil {
+		if err := h.withoutWireGuard(); err != nil {
 			return nil, fmt.Errorf("open kernel path: %w", err)
 		}
-		h.removeWireGuard()
 	}
 	for i, name := range tunnelNames(h.cfg.Bridge) {
 		spec, wanted := h.vxlanOf(Tunnel(i), name, cfg)
@@ -109,6 +108,13 @@ func (h *Host) OpenFast(cfg FastConfig) (*Fast, error) {
 		if err != nil && spec.v6 && f.tunnels[0] != nil && !errors.Is(err, ErrPortTaken) {
 			h.log.Debug("no VXLAN over IPv6", "err", err)
 			continue
+		}
+		if err != nil && Tunnel(i) == TunnelWireGuard {
+			h.log.Warn("no VXLAN over WireGuard", "err", err)
+			err = h.withoutWireGuard()
+			if err == nil {
+				continue
+			}
 		}
 		if err != nil {
 			f.close()
@@ -276,7 +282,7 @@ func (t *tunnel) close() {
 	}
 }
 
-// Reaches reports whether there is a device for the family of an address.
+// Reaches reports whether there is a device for an address.
 func (f *Fast) Reaches(a netip.Addr) bool { return f.of(a) != nil }
 
 func (f *Fast) of(a netip.Addr) *tunnel { return f.tunnels[TunnelTo(a)] }

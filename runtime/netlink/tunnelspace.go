@@ -36,6 +36,15 @@ func (h *Host) tunnelSpace() (*space, error) {
 	return s, nil
 }
 
+// withoutWireGuard removes all that belongs to VXLAN over it.
+func (h *Host) withoutWireGuard() error {
+	if err := h.delete(tunnelNames(h.cfg.Bridge)[TunnelWireGuard]); err != nil {
+		return err
+	}
+	h.removeWireGuard()
+	return nil
+}
+
 // removeWireGuard removes the device and its namespace, if they are there. What sends by it must be gone before.
 func (h *Host) removeWireGuard() {
 	if h.wireguard != nil {

@@ -150,3 +150,21 @@ func TestFastThroughTunnels(t *testing.T) {
 		t.Errorf("the device is there without WireGuard: %v", err)
 	}
 }
+
+// Where VXLAN over WireGuard cannot be made, the rest of the kernel path works.
+func TestFastWithoutTunnels(t *testing.T) {
+	h := host(t)
+	lost, err := openSpace(newNamespace(t))
+	must(t, err)
+	lost.close()
+	w := &WireGuard{h: h, name: "weave-wg", space: lost, key: [32]byte{1}}
+	f, err := h.OpenFast(FastConfig{Port: fastPort, WireGuard: w})
+	must(t, err)
+	defer f.Close()
+	if f.Reaches(w.Addr()) || !f.Reaches(netip.MustParseAddr("10.0.0.2")) {
+		t.Error("it reaches tunnel addresses, or no others")
+	}
+	if got := links(t, h.space); !slices.Equal(got, []string{"weave", "weave-vx4", "weave-vx6"}) {
+		t.Errorf("there are %v", got)
+	}
+}

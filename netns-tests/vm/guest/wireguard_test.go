@@ -289,7 +289,7 @@ func TestDebianWireGuardRekeyed(t *testing.T) {
 	undisturbed(t, func(t *testing.T) bool {
 		d := newDaemons(t, false, byWireGuard)
 		d.onFast(t)
-		s := newStream(t, d.c1.NS, d.c2.NS, "10.2.1.2:7", 5*time.Millisecond)
+		s := newStream(t, d.c1.NS, d.c2.NS, "10.2.1.2:7", 20*time.Millisecond)
 		s.passes(t)
 		before := d.wire.now().handshakes
 		must(t, seldom(4*time.Minute, func() error {
