@@ -188,7 +188,6 @@ func (d *daemons) why() (lines []string) {
 // The session's keys change after two minutes, and with them those of the kernel, under traffic: none is lost. Then the one
 // end does without the path, and the other has nothing left of it.
 func TestDebianFastdpRekeyed(t *testing.T) {
-	t.Parallel() // with the other test that waits so long
 	undisturbed(t, func(t *testing.T) bool {
 		d := newDaemons(t, false)
 		d.onFast(t)

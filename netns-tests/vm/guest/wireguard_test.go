@@ -285,11 +285,10 @@ func TestDebianWireGuardOutlivesDaemon(t *testing.T) {
 
 // The kernels' WireGuard changes keys by itself, after two minutes, under traffic: none is lost, and none in clear.
 func TestDebianWireGuardRekeyed(t *testing.T) {
-	t.Parallel() // with the other test that waits so long
 	undisturbed(t, func(t *testing.T) bool {
 		d := newDaemons(t, false, byWireGuard)
 		d.onFast(t)
-		s := newStream(t, d.c1.NS, d.c2.NS, "10.2.1.2:7", 20*time.Millisecond)
+		s := newStream(t, d.c1.NS, d.c2.NS, "10.2.1.2:7", 10*time.Millisecond)
 		s.passes(t)
 		before := d.wire.now().handshakes
 		must(t, seldom(4*time.Minute, func() error {
