@@ -119,6 +119,8 @@ func TestDebianEncryptedFastdp(t *testing.T) {
 			d.wire.neverClear(t)
 			for _, h := range d.h {
 				connections(t, h, patience, "fastdp", "shield=ipsec")
+			}
+			for _, h := range d.h {
 				weave(t, h, "reset")
 			}
 			for _, e := range []*end{d.a, d.b} {
