@@ -21,7 +21,7 @@ demo: build ## three hosts and six containers on this machine, under a minute
 test: ## everything, with the race detector; ends with "N passed, N failed, N skipped"
 	@GO=$(GO) scripts/test.sh
 
-test-vm: build ## tests of encrypted fastdp, in guests with kernels that have IPsec (VM="-v -run Rekey")
+test-vm: build ## tests of encrypted fastdp, in guests with kernels that have IPsec and WireGuard (VM="-v -run Rekey")
 	@scripts/tools.sh nft ip linux.uml modprobe qemu-system-x86_64
 	WEAVE_BIN=$(CURDIR)/$(BIN) $(GO) run ./netns-tests/vm -kernel uml,debian $(VM)
 

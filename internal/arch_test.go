@@ -72,7 +72,7 @@ var rooms = map[string]room{
 	"netns-tests/vm":      {above: "the harness of guests boots what it is given"},
 	"netns-tests/vm/guest": {
 		may:   []string{"netns-tests/lab", "runtime", "runtime/netlink"},
-		above: "the edge to the kernel and the built binary are tested on a kernel with IPsec",
+		above: "the edge to the kernel and the built binary are tested on a kernel with IPsec and WireGuard",
 	},
 	"bench":               {may: []string{"netns-tests/lab"}, above: "the bench measures the built binary"},
 	"bench/wireguard":     {above: "a contender of the bench"},

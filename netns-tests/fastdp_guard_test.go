@@ -114,7 +114,10 @@ func encryptsInKernel(h *lab.Host) bool {
 	}
 	ok := state("add", "mode", "transport", "aead", "rfc4106(gcm(aes))", "0x"+strings.Repeat("11", 36), "128").RC == 0
 	state("delete")
-	return ok
+	link := func(what string, more ...string) bool {
+		return h.Run(context.Background(), nil, "", "ip", append([]string{"link", what, "wgtest"}, more...)...).RC == 0
+	}
+	return ok || link("add", "type", "wireguard") && link("delete")
 }
 
 // With a password the kernel path is in clear for hosts that trust each other's subnets, both of them; for others it is
@@ -146,7 +149,10 @@ func TestFastdpPassword(t *testing.T) {
 			case c.words == nil && encryptsInKernel(l.Hosts[0]):
 				c.words = []string{"established encrypted   fastdp", "encrypted=true"}
 			case c.words == nil:
-				c.words = []string{"established encrypted   sleeve", "encrypted=true", "no fastdp: encrypted, and here the kernel has no "}
+				c.words = []string{
+					"established encrypted   sleeve", "encrypted=true", "no fastdp: encrypted, and here the kernel has no ",
+					"; here the kernel has no WireGuard (module wireguard)",
+				}
 			}
 			shows(t, l.Hosts[0], settle, append([]string{"(host2)"}, c.words...)...)
 			shows(t, l.Hosts[1], settle, append([]string{"(host1)"}, c.words...)...)

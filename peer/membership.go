@@ -267,7 +267,7 @@ func peerView(s *Signed) *PeerView {
 	return &PeerView{
 		Name: r.Name, Nickname: r.Nickname, Key: r.Key, UID: r.UID, Version: r.Version, Port: r.Port,
 		X25519: s.x25519, Addresses: r.Addresses, Capabilities: r.Capabilities, Connections: r.Links,
-		Secrets: r.Secrets, MTU: r.MTU,
+		Secrets: r.Secrets, MTU: r.MTU, TunnelKey: r.TunnelKey,
 		number: r.Name.number(),
 	}
 }

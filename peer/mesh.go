@@ -25,7 +25,8 @@ type Config struct {
 	Port           uint16 // TCP and UDP
 	Addresses      []string
 	Capabilities   Capability
-	MTU            uint16         // see Record
+	MTU            uint16 // see Record
+	TunnelKey      TunnelKey
 	NoDiscovery    bool           // dial nothing but targets
 	ConnLimit      int            // connections made and accepted; 0 = no limit
 	Password       bool           // shown to users as "encrypted"

@@ -160,7 +160,7 @@ func (m *Mesh) buildRecord() Record {
 	r := Record{
 		Name: m.cfg.Name, Nickname: m.cfg.Nickname, Key: m.cfg.Identity.PublicKey(), UID: m.cfg.UID,
 		Addresses: m.cfg.Addresses, Capabilities: m.cfg.Capabilities, Port: m.cfg.Port,
-		Secrets: m.cfg.Secrets, MTU: m.cfg.MTU,
+		Secrets: m.cfg.Secrets, MTU: m.cfg.MTU, TunnelKey: m.cfg.TunnelKey,
 	}
 	for _, n := range sortedNames(m.conns.byPeer) {
 		if len(r.Links) == maxLinks {
@@ -228,7 +228,7 @@ func sameButTimes(a, b *Record) bool {
 // sameHost says whether two records differ in nothing but their version and their links.
 func sameHost(a, b *Record) bool {
 	return a.Name == b.Name && a.Nickname == b.Nickname && a.Key == b.Key && a.UID == b.UID &&
-		a.Capabilities == b.Capabilities && a.Port == b.Port && a.MTU == b.MTU &&
+		a.Capabilities == b.Capabilities && a.Port == b.Port && a.MTU == b.MTU && a.TunnelKey == b.TunnelKey &&
 		slices.Equal(a.Addresses, b.Addresses) && slices.Equal(a.Secrets, b.Secrets)
 }
 

@@ -65,7 +65,15 @@ type Record struct {
 	Port         uint16     // TCP and UDP
 	Secrets      []SecretID // of the passwords it accepts, sorted
 	MTU          uint16     // the largest packet that may be sent to its containers, bytes; 0 = not told
+	TunnelKey    TunnelKey
 }
+
+// TunnelKey is the public key of a peer's WireGuard device, by which its kernel encrypts the kernel path; zero: it has none.
+// It is another key than the peer's own, which never leaves the daemon.
+type TunnelKey [32]byte
+
+// IsZero tells that there is none.
+func (k TunnelKey) IsZero() bool { return k == TunnelKey{} }
 
 // Link is one connection of the peer in whose record it stands.
 type Link struct {
@@ -194,6 +202,9 @@ func (r *Record) wire() *wire.Record {
 		Port:         uint32(r.Port),
 		Mtu:          uint32(r.MTU),
 	}
+	if !r.TunnelKey.IsZero() {
+		m.TunnelKey = r.TunnelKey[:]
+	}
 	for _, id := range r.Secrets {
 		m.Secrets = append(m.Secrets, uint64(id))
 	}
@@ -229,6 +240,9 @@ func recordFromWire(m *wire.Record) (Record, error) {
 		return Record{}, fmt.Errorf("%w: port or nickname", ErrBadRecord)
 	}
 	r.Port, r.MTU = uint16(m.GetPort()), uint16(min(m.GetMtu(), math.MaxUint16))
+	if k := m.GetTunnelKey(); len(k) == len(r.TunnelKey) { // what we cannot use costs the kernel path, not the peer
+		copy(r.TunnelKey[:], k)
+	}
 	if len(r.Addresses) > maxAddresses || len(m.GetLinks()) > maxLinks {
 		return Record{}, fmt.Errorf("%w: too many addresses or links", ErrBadRecord)
 	}

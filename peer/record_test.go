@@ -85,6 +85,37 @@ func TestOpenRecordRefuses(t *testing.T) {
 	}
 }
 
+// A record says the key of the peer's WireGuard, or that it has none; what is no such key is as none, and the peer is one all
+// the same.
+func TestTunnelKeyOfRecord(t *testing.T) {
+	id := testIdentity(1)
+	for _, n := range []int{0, 1, 31, 32, 33, 500} {
+		r := goldenRecord()
+		m := r.wire()
+		m.TunnelKey = []byte(strings.Repeat("k", n))
+		raw, err := proto.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := OpenRecord(&wire.SignedRecord{Record: raw, Signature: id.Sign(append([]byte(recordPrefix), raw...))})
+		if err != nil {
+			t.Fatalf("%d bytes: %v", n, err)
+		}
+		want := TunnelKey{}
+		if n == len(want) {
+			want = TunnelKey([]byte(strings.Repeat("k", n)))
+		}
+		if s.Record.TunnelKey != want || s.Record.TunnelKey.IsZero() != (n != len(want)) {
+			t.Errorf("%d bytes: %x", n, s.Record.TunnelKey)
+		}
+		told := id.SignRecord(s.Record)
+		again, err := OpenRecord(told.Wire())
+		if err != nil || again.Record.TunnelKey != want {
+			t.Errorf("told on: %x, %v", again.Record.TunnelKey, err)
+		}
+	}
+}
+
 func TestRelayKeepsUnknownFields(t *testing.T) {
 	id := testIdentity(1)
 	raw := append(id.SignRecord(goldenRecord()).Wire().Record, 0xf8, 0x07, 0x01) // field 127, varint 1

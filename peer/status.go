@@ -100,7 +100,7 @@ func (m *Mesh) neighbours() []Neighbour {
 			Name: c.peer, Nickname: r.Nickname, Key: r.Key, X25519: s.x25519, UID: c.uid,
 			Capabilities: r.Capabilities, Secrets: r.Secrets, Candidates: udpCandidates(c, r), Conn: c.id, Remote: c.remote,
 			Outbound: c.dialled != "", Established: m.conns.path(c.peer).Up,
-			Clear: m.trusts(c) && m.trustedBy(r),
+			Clear: m.trusts(c) && m.trustedBy(r), TunnelKey: r.TunnelKey,
 		})
 	}
 	return out

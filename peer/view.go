@@ -32,6 +32,7 @@ type PeerView struct {
 	Capabilities Capability
 	Secrets      []SecretID
 	MTU          uint16 // the largest packet that its containers take, bytes; 0 = not told
+	TunnelKey    TunnelKey
 	Connections  []PeerConn
 
 	number uint64 // the name's, which orders as the names do
@@ -91,6 +92,7 @@ type Neighbour struct {
 	UID          uint64
 	Capabilities Capability
 	Secrets      []SecretID
+	TunnelKey    TunnelKey
 	Candidates   []netip.AddrPort // UDP addresses to try, likeliest first
 	Clear        bool             // data with it may go in clear: both ends' operators trust the other's subnet
 	Conn         ConnID

@@ -40,6 +40,7 @@ func launchFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "resume"},
 		&cli.StringFlag{Name: "mtu", EnvVars: []string{"WEAVE_MTU"}},
 		&cli.BoolFlag{Name: "no-fastdp", Value: os.Getenv("WEAVE_NO_FASTDP") != ""},
+		&cli.StringFlag{Name: "fastdp-encryption", Value: node.EncryptAuto},
 		&cli.StringFlag{Name: "tap", Value: "auto"},
 		&cli.IntFlag{Name: "queues"},
 		&cli.StringFlag{Name: "log-level", Value: "info"},
@@ -81,10 +82,10 @@ func readOptions(c *cli.Context, d dirs) (options, error) {
 		NoDiscovery: c.Bool("no-discovery"),
 		ConnLimit:   c.Int("conn-limit"),
 		NoFast:      c.Bool("no-fastdp"),
-		Tap:         c.String("tap"),
-		Queues:      c.Int("queues"),
-		Rootless:    os.Geteuid() != 0,
-		Egress:      c.Bool("egress"), AllowSpoof: c.Bool("allow-spoof"),
+		Tap:         c.String("tap"), FastEncryption: c.String("fastdp-encryption"),
+		Queues:   c.Int("queues"),
+		Rootless: os.Geteuid() != 0,
+		Egress:   c.Bool("egress"), AllowSpoof: c.Bool("allow-spoof"),
 		Paths:     node.Paths{State: d.state, Run: d.run},
 		Listeners: node.Listeners{HTTP: c.String("http-addr"), Status: c.String("status-addr")},
 	}
@@ -150,6 +151,9 @@ func (o options) check() error {
 	}
 	if !slices.Contains([]string{"auto", "kernel", "water"}, cfg.Tap) {
 		return fmt.Errorf("invalid --tap %q, should be auto, kernel or water", cfg.Tap)
+	}
+	if all := []string{node.EncryptAuto, node.EncryptIPsec, node.EncryptWireGuard}; !slices.Contains(all, cfg.FastEncryption) {
+		return fmt.Errorf("invalid --fastdp-encryption %q, should be %s", cfg.FastEncryption, strings.Join(all, ", "))
 	}
 	if cfg.Queues < 0 || cfg.Queues > node.MaxQueues {
 		return fmt.Errorf("invalid --queues %d, should be 1 to %d, or 0 to choose", cfg.Queues, node.MaxQueues)
@@ -317,6 +321,7 @@ func (o options) arguments() []string {
 		"--no-discovery=" + strconv.FormatBool(cfg.NoDiscovery), "--conn-limit=" + strconv.Itoa(cfg.ConnLimit),
 		"--mtu=" + mtuArgument(cfg), "--log-level=" + o.level, "--tap=" + cfg.Tap,
 		"--queues=" + strconv.Itoa(cfg.Queues), "--no-fastdp=" + strconv.FormatBool(cfg.NoFast),
+		"--fastdp-encryption=" + cfg.FastEncryption,
 		"--http-addr=" + cfg.Listeners.HTTP,
 		"--status-addr=" + cfg.Listeners.Status, "--resume=" + strconv.FormatBool(cfg.Resume),
 		"--allow-spoof=" + strconv.FormatBool(cfg.AllowSpoof), "--egress=" + strconv.FormatBool(cfg.Egress), "--no-restart=" + strconv.FormatBool(o.noRestart),

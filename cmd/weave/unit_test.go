@@ -122,7 +122,7 @@ func TestArguments(t *testing.T) {
 		engines: node.EngineFlags{Runtime: "none", Docker: "unix:///d", Podman: "unix:///p"},
 		node: node.Config{
 			Name: "8a:3e:3e:3e:3e:3e", Nickname: "host1", Port: 7000, Peers: []string{"a", "b:1"}, NoDiscovery: true,
-			ConnLimit: 3, MTU: 1400, Tap: "water", Paths: node.Paths{State: "/s", Run: "/r"}, Listeners: node.Listeners{Status: "/x"},
+			ConnLimit: 3, MTU: 1400, FastEncryption: node.EncryptWireGuard, Tap: "water", Paths: node.Paths{State: "/s", Run: "/r"}, Listeners: node.Listeners{Status: "/x"},
 		},
 	}
 	secret := want

@@ -98,6 +98,9 @@ func (p *Path) text() string {
 	if p.RTT > 0 {
 		parts = append(parts, fmt.Sprintf("rtt=%.3gms loss=%.0f%% mtu=%d", p.RTT, p.Loss, p.MTU))
 	}
+	if p.Shield != "" {
+		parts = append(parts, "shield="+p.Shield)
+	}
 	if p.Reason != "" {
 		parts = append(parts, "("+p.Reason+")")
 	}

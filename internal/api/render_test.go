@@ -144,6 +144,26 @@ func TestConnectionInfo(t *testing.T) {
 	}
 }
 
+func TestPathText(t *testing.T) {
+	direct := Path{Kind: "direct", Address: "10.0.0.2:6783", RTT: 0.41, MTU: 1376}
+	sealed, refused := direct, direct
+	sealed.Shield = "wireguard"
+	refused.Reason = "no fastdp: not offered by the other end"
+	for _, c := range []struct {
+		path Path
+		want string
+	}{
+		{direct, "direct 10.0.0.2:6783 rtt=0.41ms loss=0% mtu=1376"},
+		{sealed, "direct 10.0.0.2:6783 rtt=0.41ms loss=0% mtu=1376 shield=wireguard"},
+		{refused, "direct 10.0.0.2:6783 rtt=0.41ms loss=0% mtu=1376 (no fastdp: not offered by the other end)"},
+		{Path{Kind: "relayed", Via: "0a:30(host3)"}, "relayed via 0a:30(host3)"},
+	} {
+		if got := c.path.text(); got != c.want {
+			t.Errorf("got %q, want %q", got, c.want)
+		}
+	}
+}
+
 func TestRenderContainers(t *testing.T) {
 	mac := net.HardwareAddr{0x02, 0, 0, 0, 0, 1}
 	id := strings.Repeat("0123456789abcdef", 4)

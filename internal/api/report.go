@@ -119,6 +119,7 @@ type Path struct {
 	RTT      float64 // milliseconds; 0: not measured
 	Loss     float64 // percent of heartbeats
 	MTU      int     // of packets that need not be cut, bytes
+	Shield   string  `json:",omitempty"` // what encrypts it in the kernel: "ipsec" or "wireguard"; "": nothing does
 	Reason   string  // why there is no better one
 }
 

@@ -67,7 +67,7 @@ func (n *node) Reset(context.Context) error {
 // state file, the socket. Nothing there is fine.
 func Reset(_ context.Context, stateDir, runDir string, rootless bool) error {
 	if !rootless {
-		if err := resetHost(interfacesOf(stateDir)); err != nil {
+		if err := resetHost(interfacesOf(stateDir), Paths{Run: runDir}); err != nil {
 			return err
 		}
 	}
@@ -77,8 +77,8 @@ func Reset(_ context.Context, stateDir, runDir string, rootless bool) error {
 	return ignoreMissing(os.Remove(filepath.Join(runDir, api.SocketName)))
 }
 
-func resetHost(names interfaces) error {
-	h, err := netlink.Open(netlink.Config{Bridge: names.bridge, Uplink: names.tap}, nil)
+func resetHost(names interfaces, paths Paths) error {
+	h, err := netlink.Open(netlink.Config{Bridge: names.bridge, Uplink: names.tap, Tunnels: paths.tunnels()}, nil)
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,13 @@ const (
 	MaxQueues        = 64
 )
 
+// What may encrypt the kernel path: IPsec where both ends have it, else WireGuard; or one of them.
+const (
+	EncryptAuto      = "auto"
+	EncryptIPsec     = "ipsec"
+	EncryptWireGuard = "wireguard"
+)
+
 // Paths are a daemon's directories.
 type Paths struct {
 	State string // survives: key, name, attachments
@@ -50,6 +57,7 @@ type Config struct {
 	MTU            int            // of the containers' interfaces, bytes; 0: DefaultMTU
 	AutoMTU        bool           // the largest that all paths carry, see mtuKeeper
 	NoFast         bool           // no kernel path: frames go through user space only
+	FastEncryption string         // what may encrypt it, see EncryptAuto
 	Tap            string         // what carries frames, see tun.ParseBackend; empty: the best there is
 	Queues         int            // of the TAP, and as many UDP sockets; 0: by the number of processors
 
@@ -83,6 +91,13 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.MTU < MinMTU || c.MTU > MaxMTU {
 		return c, fmt.Errorf("mtu %d is out of range %d..%d", c.MTU, MinMTU, MaxMTU)
+	}
+	switch c.FastEncryption {
+	case "":
+		c.FastEncryption = EncryptAuto
+	case EncryptAuto, EncryptIPsec, EncryptWireGuard:
+	default:
+		return c, fmt.Errorf("invalid --fastdp-encryption %q, should be %s, %s or %s", c.FastEncryption, EncryptAuto, EncryptIPsec, EncryptWireGuard)
 	}
 	if c.Queues == 0 {
 		c.Queues = max(1, min(4, goruntime.NumCPU()/2))
@@ -126,6 +141,9 @@ func (c Config) bindAddr(v6 bool) (netip.AddrPort, bool) {
 	}
 	return netip.AddrPortFrom(c.Host.Unmap(), uint16(c.Port)), c.Host.Unmap().Is6() == v6
 }
+
+// tunnels is where the network namespace of the kernel's WireGuard is kept.
+func (p Paths) tunnels() string { return filepath.Join(p.Run, "wireguard.netns") }
 
 // store is the path of the state file.
 func (p Paths) store() string { return filepath.Join(p.State, "weave.db") }

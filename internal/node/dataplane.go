@@ -12,6 +12,7 @@ import (
 	"weave/peer/link"
 	"weave/peer/session"
 	"weave/peer/wire"
+	"weave/runtime/netlink"
 	"weave/stack"
 	"weave/stack/filter"
 )
@@ -44,9 +45,11 @@ type exit uint8
 
 const (
 	exitSession exit = iota // sealed, by the peer's path
-	exitTunnel4             // by the kernel's VXLAN over IPv4
-	exitTunnel6
+	exitTunnel              // by the kernel's VXLAN: this, and the netlink.Tunnel
 )
+
+// exitKinds is how many there are.
+const exitKinds = exitTunnel + exit(netlink.TunnelWireGuard) + 1
 
 // keyEntry leads from the receive index of a data message to its key and peer.
 type keyEntry struct {
@@ -160,7 +163,7 @@ type exits struct {
 
 // tunnel takes packets into the kernel's VXLAN; *netlink.Fast is one.
 type tunnel interface {
-	Put(v6 bool, packet []byte) error
+	Put(by netlink.Tunnel, packet []byte) error
 }
 
 // stray is a station that the bridge knows behind the TAP, or not at all, although its peer is on the kernel path.

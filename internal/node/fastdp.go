@@ -2,9 +2,6 @@ package node
 
 import (
 	"context"
-	"crypto/rand"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -16,6 +13,7 @@ import (
 	"weave/internal/store"
 	"weave/peer"
 	"weave/peer/wire"
+	"weave/runtime"
 	"weave/runtime/netlink"
 	"weave/stack"
 )
@@ -40,7 +38,9 @@ const (
 type fastdp struct {
 	core   *peer.FastPaths // nil: there is no kernel path here, and off says why
 	kernel *netlink.Fast
-	off    string
+	// wireguard is what encrypts the kernel's VXLAN where IPsec does not; nil: there is none.
+	wireguard *netlink.WireGuard
+	off       string
 
 	dp     *dataplane
 	store  *store.Store
@@ -70,79 +70,6 @@ type fastRules struct {
 	auto    bool           // the MTU follows the paths
 }
 
-// openFast makes the kernel path, if it may be and can be.
-func (n *node) openFast() error {
-	f := &fastdp{
-		dp: n.dp, store: n.store, log: n.log.With("part", overlayFast), self: n.memory.name,
-		secret: n.memory.identity.X25519Private(), host: n.bridge,
-		fastRules: fastRules{port: uint16(n.cfg.Port), auto: n.cfg.AutoMTU, trusted: n.cfg.TrustedSubnets},
-	}
-	n.sessions.fast = f
-	switch {
-	case n.cfg.NoFast:
-		f.off = "--no-fastdp"
-	case n.bridge == nil:
-		f.off = "it needs root here"
-	case n.cfg.Port > 65534:
-		f.off = "no port for it"
-	}
-	if f.off != "" {
-		if n.bridge != nil {
-			n.bridge.RemoveFast()
-		}
-		return nil
-	}
-	kernel, err := n.bridge.OpenFast(netlink.FastConfig{Port: n.cfg.Port + 1, Local: n.cfg.Host})
-	if err != nil {
-		f.off = "not possible here"
-		if errors.Is(err, netlink.ErrPortTaken) {
-			f.off = fmt.Sprintf("UDP port %d is taken here", n.cfg.Port+1)
-		}
-		f.log.Warn("frames go through user space only: there is no kernel path", "err", err)
-		return nil
-	}
-	f.kernel = kernel
-	n.dp.tunnel = kernel
-	f.shields = openShields(n.bridge, n.bridge.ShieldSupport(), uint16(n.cfg.Port+1), n.cfg.Host, f.log)
-	return f.adopt(time.Now(), n.sessions.sealed())
-}
-
-// adopt takes up what an earlier daemon left.
-func (f *fastdp) adopt(now time.Time, sealed bool) error {
-	saved, _, err := f.store.Get(keyFast)
-	if err != nil {
-		return err
-	}
-	flooded, err := f.kernel.Flooded()
-	if err != nil {
-		return err
-	}
-	if err := f.kernel.Broadcast(true); err != nil {
-		return err
-	}
-	in := peer.FastAdopt{Saved: saved, Flooded: flooded, Sealed: sealed}
-	for _, a := range flooded {
-		switch {
-		case f.shields.has(a):
-			in.Shielded = append(in.Shielded, a)
-		case !f.clearAt(a, sealed):
-			in.Barred = append(in.Barred, a)
-		}
-	}
-	f.core, f.queue = peer.NewFastPaths(f.self, rand.Reader), newFastQueue()
-	f.learnt, f.moving = map[stack.MAC]time.Time{}, map[peer.Name]int{}
-	f.beats = flooded // whoever is flooded to has had beats as well
-	eff := f.core.Step(now, in)
-	f.perform(nil, eff)
-	f.shields.keep(eff.Beats, now)
-	return nil
-}
-
-// clearAt tells whether clear text may go to an address.
-func (f *fastdp) clearAt(a netip.Addr, sealed bool) bool {
-	return !sealed || slices.ContainsFunc(f.trusted, func(p netip.Prefix) bool { return p.Contains(a) })
-}
-
 // run does the jobs, and passes on the beats that come.
 func (f *fastdp) run(ctx context.Context) error {
 	if f.core == nil {
@@ -164,6 +91,9 @@ func (f *fastdp) run(ctx context.Context) error {
 func (f *fastdp) close() {
 	if f != nil && f.kernel != nil {
 		f.kernel.Close()
+	}
+	if f != nil && f.wireguard != nil {
+		f.wireguard.Close()
 	}
 }
 
@@ -203,7 +133,12 @@ func (f *fastdp) key(p *peerState) *[32]byte {
 func (f *fastdp) perform(l *sessionLoop, eff peer.FastEffects) {
 	now := time.Now()
 	for _, s := range eff.Raise {
-		f.shields.raise(s.At, l.named(s.Name))
+		p := l.named(s.Name)
+		if runtime.IsTunnel(s.At) {
+			f.shields.tunnels.raise(s.At, p, l.fastEndpoint(p), now)
+		} else {
+			f.shields.raise(s.At, p)
+		}
 	}
 	if len(eff.Raise) > 0 || eff.Changed {
 		f.shields.apply(now)
@@ -342,14 +277,11 @@ func (f *fastdp) take(p *peerState, at netip.Addr, on bool) {
 	if p == nil {
 		return
 	}
-	exit := exitSession
-	switch {
-	case on && at.Is6():
-		exit = exitTunnel6
-	case on:
-		exit = exitTunnel4
+	by := exitSession
+	if on {
+		by = exitTunnel + exit(netlink.TunnelTo(at))
 	}
-	p.exit.Store(uint32(exit))
+	p.exit.Store(uint32(by))
 }
 
 // bypass says whether the kernel sends to a peer what is for everybody.

@@ -7,36 +7,37 @@ import (
 	"testing"
 
 	"weave/peer/wire"
+	"weave/runtime/netlink"
 	"weave/stack"
 )
 
 // recorder is a tunnel that notes what is put in.
 type recorder struct {
 	mu  sync.Mutex
-	got map[bool][][]byte
+	got map[netlink.Tunnel][][]byte
 }
 
-func (r *recorder) Put(v6 bool, packet []byte) error {
+func (r *recorder) Put(by netlink.Tunnel, packet []byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.got[v6] = append(r.got[v6], slices.Clone(packet))
+	r.got[by] = append(r.got[by], slices.Clone(packet))
 	return nil
 }
 
-func (r *recorder) count(v6 bool) int {
+func (r *recorder) count(by netlink.Tunnel) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.got[v6])
+	return len(r.got[by])
 }
 
 // Frames to one station behind a peer that is on the kernel path go into the tunnel, whole and once; frames for everybody
 // are not ours to send. What is in the TAP's queue before a drain is forwarded after it.
 func TestKernelPeers(t *testing.T) {
 	a, _, inA, inB := newPair(t, true)
-	r := &recorder{got: map[bool][][]byte{}}
+	r := &recorder{got: map[netlink.Tunnel][][]byte{}}
 	a.dp.tunnel = r // nobody looks before a peer's exit says so
 	port := firstRemotePort
-	a.dp.table.Load().remote(port).exit.Store(uint32(exitTunnel6))
+	a.dp.table.Load().remote(port).exit.Store(uint32(exitTunnel + exit(netlink.TunnelIPv6)))
 	a.dp.sw.Bypass(port, true)
 
 	const frames = 100
@@ -44,16 +45,16 @@ func TestKernelPeers(t *testing.T) {
 		must(t, inA.WriteFrame(frame(9, 1, []byte{byte(i)}))) // an unknown station
 	}
 	a.dp.drain()
-	if n := r.count(true); n != frames || r.count(false) != 0 {
-		t.Fatalf("%d of %d frames in the tunnel after a drain, %d in the other", n, frames, r.count(false))
+	if n := r.count(netlink.TunnelIPv6); n != frames || r.count(netlink.TunnelIPv4) != 0 {
+		t.Fatalf("%d of %d frames in the tunnel after a drain, %d in the other", n, frames, r.count(netlink.TunnelIPv4))
 	}
-	if got := r.got[true][7]; !bytes.Equal(got[wire.VnetLen:], frame(9, 1, []byte{7})) {
+	if got := r.got[netlink.TunnelIPv6][7]; !bytes.Equal(got[wire.VnetLen:], frame(9, 1, []byte{7})) {
 		t.Errorf("put in: %x", got)
 	}
 	all := frame(0xff, 1, []byte("all"))
 	must(t, inA.WriteFrame(all))
 	a.dp.drain()
-	if n := r.count(true); n != frames {
+	if n := r.count(netlink.TunnelIPv6); n != frames {
 		t.Error("a broadcast was put into the tunnel")
 	}
 

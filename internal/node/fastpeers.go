@@ -62,38 +62,23 @@ func (l *sessionLoop) fastPeer(p *peerState) peer.FastPeer {
 // the one alone. One that is on stays where it is: that beats arrive there says more than which way the session takes, which
 // after a restart begins with TCP.
 func (l *sessionLoop) fastPlace(p *peerState, in *peer.FastPeer) {
-	best, up, refused := p.paths.Best(), false, ""
-	var ports []uint16
-	for _, w := range p.paths.All() {
-		r, _ := p.paths.Report(w)
-		up = up || r.Up
-		if !r.Up || w.Kind != peer.WayDirect {
-			continue
-		}
-		if w.Addr.Port() != l.fast.port {
-			ports = append(ports, w.Addr.Port())
-			continue
-		}
-		a := w.Addr.Addr().Unmap()
-		if why := l.fastRefuses(p, in, a); why != "" {
-			refused = why
-		} else if l.fast.kernel.Reaches(a) && !slices.Contains(in.Froms, a) {
-			in.Froms = append(in.Froms, a)
-		}
-	}
+	best := p.paths.Best()
+	direct, ports, up := l.fastDirect(p)
+	var refused string
+	in.Froms, refused = l.fastFroms(p, in.Shield, direct)
 	on, _ := l.fast.state(p.name)
 	at := l.fast.core.At(p.name)
 	switch {
 	case !up:
 		in.Pending = true
-	case on && (in.Shield || l.fast.clearAt(at, l.sealed())):
+	case on && (in.Shield && l.fast.shields.lasts(p.wish, at) || l.fast.clearAt(at, l.sealed())):
 		in.At = at
 	case len(in.Froms) > 0: // also where the session has a relay that is faster now
 		in.At = l.fastAddress(p, in.Froms, best.Addr.Addr().Unmap())
 		if in.Shield {
 			in.Froms = []netip.Addr{in.At}
 		}
-	case len(ports) > 0:
+	case len(direct) == 0 && len(ports) > 0:
 		in.Why = fmt.Sprintf("it is reached at UDP port %d, not at %d as here", ports[0], l.fast.port)
 	case refused != "":
 		in.Why = refused
@@ -104,15 +89,50 @@ func (l *sessionLoop) fastPlace(p *peerState, in *peer.FastPeer) {
 	}
 }
 
-// fastRefuses says why VXLAN may not go to an address of a peer; nothing if it may.
-func (l *sessionLoop) fastRefuses(p *peerState, in *peer.FastPeer, a netip.Addr) string {
-	switch {
-	case in.Shield:
-		return l.fast.shields.refuses(p.wish.esp, a)
-	case !l.fast.clearAt(a, l.sealed()):
-		return "it is not at a trusted address"
+// fastDirect are the addresses at which a peer answers, at the port that is ours too; other ports; whether it answers at all.
+func (l *sessionLoop) fastDirect(p *peerState) (direct []netip.Addr, others []uint16, up bool) {
+	for _, w := range p.paths.All() {
+		r, _ := p.paths.Report(w)
+		up = up || r.Up
+		if !r.Up || w.Kind != peer.WayDirect {
+			continue
+		}
+		if w.Addr.Port() != l.fast.port {
+			others = append(others, w.Addr.Port())
+		} else if a := w.Addr.Addr().Unmap(); !slices.Contains(direct, a) {
+			direct = append(direct, a)
+		}
 	}
-	return ""
+	return direct, others, up
+}
+
+// fastFroms are the addresses that VXLAN with a peer may be sent to and come from, or why there are none.
+func (l *sessionLoop) fastFroms(p *peerState, shield bool, direct []netip.Addr) (froms []netip.Addr, refused string) {
+	if shield {
+		froms, refused = l.fast.shields.place(p.wish, direct)
+	}
+	for _, a := range direct {
+		switch {
+		case shield:
+		case l.fast.clearAt(a, l.sealed()):
+			froms = append(froms, a)
+		default:
+			refused = "it is not at a trusted address"
+		}
+	}
+	return slices.DeleteFunc(froms, func(a netip.Addr) bool { return !l.fast.kernel.Reaches(a) }), refused
+}
+
+// fastEndpoint is where the kernel's WireGuard is to look for a peer's; invalid: nowhere.
+func (l *sessionLoop) fastEndpoint(p *peerState) netip.AddrPort {
+	if p == nil {
+		return netip.AddrPort{}
+	}
+	direct, _, _ := l.fastDirect(p)
+	if len(direct) == 0 {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(l.fastAddress(p, direct, p.paths.Best().Addr.Addr().Unmap()), l.fast.port+2)
 }
 
 // fastKeys hands the keys of new sessions to the kernel, before anybody is told that they are there, and takes the old ones
@@ -134,7 +154,7 @@ func (l *sessionLoop) fastKeys(eff session.Effects, now time.Time) {
 // by and by.
 func (l *sessionLoop) fastShield(now time.Time) {
 	for _, p := range l.book.peers {
-		l.fast.shields.claim(l.fast.core.At(p.name), p.key)
+		l.fast.shields.claim(l.fast.core.At(p.name), p)
 	}
 	l.fast.shields.apply(now)
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"log/slog"
+	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -30,8 +31,8 @@ type shielder interface {
 	SourceTo(peer netip.Addr) (netip.Addr, error)
 }
 
-// shields have VXLAN with the peers that must be encrypted go through the kernel's IPsec, with keys of their sessions. It belongs to
-// the session loop.
+// shields have VXLAN with the peers that must be encrypted go through the kernel's IPsec, with keys of their sessions, or to tunnel
+// addresses through its WireGuard. It belongs to the session loop.
 //
 // A shield is there before anything is sent to a peer or let in from it, and gone after that has ended. The keys of a
 // handshake open at once, and before its answer leaves, so that the other end may seal with them as soon as it knows.
@@ -41,6 +42,7 @@ type shields struct {
 	support runtime.ShieldSupport
 	port    uint16
 	local   netip.Addr // what VXLAN is sent from; invalid: whatever leads to the peer
+	tunnels *tunnels
 
 	keys map[session.PublicKey][]sessionKeys // of all live sessions, oldest first
 	on   map[netip.Addr]*shielded
@@ -69,7 +71,8 @@ type shielded struct {
 func openShields(kernel shielder, support runtime.ShieldSupport, port uint16, local netip.Addr, log *slog.Logger) *shields {
 	s := &shields{
 		kernel: kernel, log: log, support: support, port: port, local: local,
-		keys: map[session.PublicKey][]sessionKeys{}, on: map[netip.Addr]*shielded{},
+		tunnels: noTunnels("there is no WireGuard"),
+		keys:    map[session.PublicKey][]sessionKeys{}, on: map[netip.Addr]*shielded{},
 		done: []runtime.Shield{{}}, // not known: what nobody wants is to be removed at first
 	}
 	left, err := kernel.Shielded(port)
@@ -79,6 +82,9 @@ func openShields(kernel shielder, support runtime.ShieldSupport, port uint16, lo
 	}
 	for _, a := range left {
 		s.on[a] = &shielded{local: s.sourceTo(a)}
+		if s.support.For(a) != "" { // it is to end, and until VXLAN has there is nothing in clear
+			s.on[a].left = time.Now()
+		}
 	}
 	return s
 }
@@ -94,33 +100,107 @@ func (s *shields) capabilities() (c peer.Capability) {
 	return c
 }
 
-// refuses says why VXLAN with a peer that must be encrypted cannot go to an address; nothing if it can.
-func (s *shields) refuses(both peer.Capability, a netip.Addr) string {
-	one := peer.CapESP6
-	if a.Is4() {
-		one = peer.CapESP4
+// place says from which of the addresses that a peer is reached at VXLAN is to come, encrypted, or else why from none.
+func (s *shields) place(n neighbour, direct []netip.Addr) (froms []netip.Addr, why string) {
+	kind, all := chooseSealing(n.esp, s.tunnels.refuses(n.tunnel) == "", direct)
+	switch kind {
+	case sealESP:
+		for _, a := range all {
+			if on := s.on[a]; on != nil && on.why != "" && time.Since(on.failed) < shieldRetry {
+				why = on.why // and no WireGuard instead: the other end would not know
+			} else {
+				froms = append(froms, a)
+			}
+		}
+	case sealWireGuard:
+		a := runtime.TunnelAddr(n.tunnel)
+		if why = s.tunnels.trouble(a); why == "" {
+			froms = []netip.Addr{a}
+		}
+	case sealNone:
+		if len(direct) > 0 {
+			why = "encrypted, and " + s.noESP(direct[0]) + "; " + s.tunnels.refuses(n.tunnel)
+		}
 	}
-	switch why := s.support.For(a); {
-	case why != "":
-		return "encrypted, and here " + why
-	case both&one == 0:
-		return "encrypted, and the other end's kernel has no IPsec for it"
+	return froms, why
+}
+
+// lasts tells whether a peer may stay where it is: a tunnel ends with the device at its other end.
+func (s *shields) lasts(n neighbour, at netip.Addr) bool {
+	return !runtime.IsTunnel(at) || !n.tunnel.IsZero() && at == runtime.TunnelAddr(n.tunnel)
+}
+
+// noESP is why VXLAN to an address cannot be in ESP.
+func (s *shields) noESP(a netip.Addr) string {
+	if why := s.support.For(a); why != "" {
+		return "here " + why
 	}
-	if on := s.on[a]; on != nil && on.why != "" && time.Since(on.failed) < shieldRetry {
-		return on.why
+	return "the other end's kernel has no IPsec for it"
+}
+
+// sealing is how VXLAN with a peer is encrypted.
+type sealing uint8
+
+const (
+	sealNone sealing = iota
+	sealESP
+	sealWireGuard
+)
+
+// chooseSealing chooses by what both ends have, so that both choose the same: ESP, with those of the addresses at which the peer is
+// reached that both have it for, else WireGuard.
+func chooseSealing(esp peer.Capability, tunnel bool, direct []netip.Addr) (sealing, []netip.Addr) {
+	var all []netip.Addr
+	for _, a := range direct {
+		one := peer.CapESP6
+		if a.Is4() {
+			one = peer.CapESP4
+		}
+		if esp&one != 0 {
+			all = append(all, a)
+		}
 	}
-	return ""
+	switch {
+	case len(all) > 0:
+		return sealESP, all
+	case tunnel && len(direct) > 0:
+		return sealWireGuard, direct
+	}
+	return sealNone, nil
+}
+
+// seal names what encrypts VXLAN to an address; "": nothing.
+func (s *shields) seal(a netip.Addr) string {
+	switch {
+	case !s.has(a):
+		return ""
+	case runtime.IsTunnel(a):
+		return EncryptWireGuard
+	}
+	return EncryptIPsec
+}
+
+// fit is the largest packet of a container that the encrypted kernel path carries whole along a session's path; not encrypted, no
+// limit.
+func (s *shields) fit(a netip.Addr, at *path) int {
+	switch {
+	case !s.has(a):
+		return MaxMTU
+	case runtime.IsTunnel(a):
+		return runtime.TunnelFit(at.mtu, at.v6)
+	}
+	return runtime.ESPFit(at.mtu, at.v6)
 }
 
 // has tells whether there is a shield for an address that is on the path, or being tried.
 func (s *shields) has(a netip.Addr) bool {
 	on := s.on[a]
-	return on != nil && on.left.IsZero()
+	return on != nil && on.left.IsZero() || s.tunnels.has(a)
 }
 
 // learn derives the keys of a new keypair.
 func (s *shields) learn(pair *session.Keypair, now time.Time) {
-	if s.capabilities() == 0 || pair.Suite() == session.SuiteClear {
+	if s.capabilities() == 0 && s.tunnels.kernel == nil || pair.Suite() == session.SuiteClear {
 		return
 	}
 	var secret [runtime.ESPSecretLen]byte
@@ -159,10 +239,11 @@ func (s *shields) prune(now time.Time) {
 }
 
 // claim notes whose an address is.
-func (s *shields) claim(a netip.Addr, key session.PublicKey) {
+func (s *shields) claim(a netip.Addr, p *peerState) {
 	if on := s.on[a]; on != nil && on.left.IsZero() {
-		on.peer = key
+		on.peer = p.key
 	}
+	s.tunnels.claim(a, p)
 }
 
 // raise has a shield around an address of a peer; nil: it is not known any more, and its keys are gone.
@@ -182,11 +263,12 @@ func (s *shields) lower(a netip.Addr, now time.Time) {
 	if on := s.on[a]; on != nil && on.left.IsZero() {
 		on.left = now
 	}
+	s.tunnels.lower(a)
 }
 
 // keep takes down all shields but those around some addresses.
 func (s *shields) keep(list []netip.Addr, now time.Time) {
-	for a := range s.on {
+	for _, a := range slices.Concat(slices.Collect(maps.Keys(s.on)), slices.Collect(maps.Keys(s.tunnels.on))) {
 		if !slices.Contains(list, a) {
 			s.lower(a, now)
 		}
@@ -207,6 +289,7 @@ func (s *shields) sourceTo(a netip.Addr) netip.Addr {
 // apply makes the kernel's shields what they are to be now, if that is another than before.
 func (s *shields) apply(now time.Time) {
 	s.prune(now)
+	s.tunnels.apply(func(k session.PublicKey) bool { return len(s.keys[k]) > 0 }, now)
 	var want []runtime.Shield
 	for a, on := range s.on {
 		switch gone := !on.left.IsZero() && now.Sub(on.left) > shieldLinger; {
@@ -251,6 +334,6 @@ func (s *shields) shield(a netip.Addr, on *shielded, now time.Time) runtime.Shie
 func (s *shields) without(list []netip.Addr) []netip.Addr {
 	return slices.DeleteFunc(slices.Clone(list), func(a netip.Addr) bool {
 		on := s.on[a]
-		return on != nil && (on.broken || !on.local.IsValid())
+		return on != nil && (on.broken || !on.local.IsValid()) || s.tunnels.broken(a)
 	})
 }

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -53,8 +52,9 @@ func newTestShields(t *testing.T, k *shieldKernel, support runtime.ShieldSupport
 
 // shieldSession is a session machine and the keypairs it has.
 type shieldSession struct {
-	m    *session.Machine
-	pair *session.Keypair // the latest
+	m       *session.Machine
+	private [32]byte
+	pair    *session.Keypair // the latest
 }
 
 // shieldHandshake makes two machines and a keypair at each; what is sealed first has not come yet.
@@ -68,7 +68,7 @@ func shieldHandshake(t *testing.T) (initiator, responder *shieldSession) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ends[i] = &shieldSession{m: m}
+		ends[i] = &shieldSession{m: m, private: private}
 	}
 	now := time.Now()
 	step := func(e *shieldSession, in session.Input) session.Effects {
@@ -174,11 +174,12 @@ func TestShieldsRefused(t *testing.T) {
 	}{
 		{peer.CapESP4, other, ""},
 		{peer.CapESP4, shieldThere, "encrypted, and the kernel refuses: out of memory"},
-		{peer.CapESP6, other, "encrypted, and the other end's kernel has no IPsec"},
-		{peer.CapESP6, six, "encrypted, and here it has no IPv6"},
+		{peer.CapESP6, other, "encrypted, and the other end's kernel has no IPsec for it; here there is no WireGuard"},
+		{peer.CapESP4, six, "encrypted, and here it has no IPv6; here there is no WireGuard"},
 	} {
-		if got := s.refuses(c.both, c.at); (c.why == "") != (got == "") || !strings.HasPrefix(got, c.why) {
-			t.Errorf("%v with %b: %q, want %q", c.at, c.both, got, c.why)
+		froms, why := s.place(neighbour{esp: c.both, tunnel: peer.TunnelKey{7}}, []netip.Addr{c.at})
+		if why != c.why || (why == "") != slices.Equal(froms, []netip.Addr{c.at}) {
+			t.Errorf("%v with %b: %v, %q, want %q", c.at, c.both, froms, why, c.why)
 		}
 	}
 }
@@ -198,7 +199,7 @@ func TestShieldsAdopted(t *testing.T) {
 	}
 	a, b := shieldHandshake(t)
 	s.learn(a.pair, now)
-	s.claim(shieldThere, b.m.PublicKey()) // the path was on all the time: nobody raises it
+	s.claim(shieldThere, shieldPeer(b)) // the path was on all the time: nobody raises it
 	s.apply(now)
 	if w := k.last(); len(w) != 1 || !w[0].Adopt || w[0].Out == nil || len(w[0].In) != 1 {
 		t.Errorf("once it is known whose it is: %+v", w)
@@ -219,5 +220,25 @@ func TestShieldsCleanUp(t *testing.T) {
 		if len(k.told) != 1 || len(k.last()) != 0 {
 			t.Errorf("the kernel was told %v", k.told)
 		}
+	}
+}
+
+// Where IPsec is not to be used any more, shields that an earlier daemon left are not taken up; they stay, without keys, until VXLAN has
+// ceased.
+func TestShieldsEnd(t *testing.T) {
+	k := &shieldKernel{left: []netip.Addr{shieldThere}}
+	s := newTestShields(t, k, runtime.ShieldSupport{IPv4: "not to be used"})
+	if s.has(shieldThere) {
+		t.Error("taken up")
+	}
+	now := time.Now()
+	s.keep(nil, now)
+	s.apply(now)
+	if w := k.last(); len(w) != 1 || w[0].Out != nil || w[0].Adopt {
+		t.Errorf("while VXLAN may still be sent: %+v", w)
+	}
+	s.apply(now.Add(shieldLinger + time.Second))
+	if w := k.last(); len(w) != 0 {
+		t.Errorf("in the end: %+v", w)
 	}
 }

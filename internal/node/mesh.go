@@ -160,7 +160,7 @@ func wantedSessions(v *peer.View) wish {
 		w.peers = append(w.peers, neighbour{
 			name: n.Name, uid: n.UID, key: n.X25519, aes: both(v, n.Capabilities, peer.CapAES), fast: both(v, n.Capabilities, peer.CapFast), clear: n.Clear, conn: uint64(n.Conn),
 			esp:     n.Capabilities & v.Self.Capabilities & (peer.CapESP4 | peer.CapESP6),
-			secrets: n.Secrets, via: routes[n.Name].Via, candidates: slices.Clone(n.Candidates), mtu: mtus[n.Name],
+			secrets: n.Secrets, via: routes[n.Name].Via, candidates: slices.Clone(n.Candidates), mtu: mtus[n.Name], tunnel: n.TunnelKey,
 		})
 	}
 	for _, p := range v.Peers {
@@ -169,7 +169,7 @@ func wantedSessions(v *peer.View) wish {
 		}
 		n := neighbour{
 			name: p.Name, uid: p.UID, key: p.X25519, aes: both(v, p.Capabilities, peer.CapAES), fast: both(v, p.Capabilities, peer.CapFast), distant: v.Sparse,
-			secrets: p.Secrets, via: routes[p.Name].Via, mtu: int(p.MTU), esp: p.Capabilities & v.Self.Capabilities & (peer.CapESP4 | peer.CapESP6),
+			secrets: p.Secrets, via: routes[p.Name].Via, mtu: int(p.MTU), esp: p.Capabilities & v.Self.Capabilities & (peer.CapESP4 | peer.CapESP6), tunnel: p.TunnelKey,
 		}
 		if !n.distant {
 			n.candidates = v.Candidates(p.Name)

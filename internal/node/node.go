@@ -179,7 +179,7 @@ func (n *node) openHost() error {
 	}
 	n.dp.addLocal(&localPort{port: tapPort, queues: n.tapQueues(), vital: true})
 	n.bridge, err = netlink.Open(netlink.Config{
-		Bridge: names.bridge, MAC: n.memory.name[:], MTU: n.cfg.MTU,
+		Bridge: names.bridge, MAC: n.memory.name[:], MTU: n.cfg.MTU, Tunnels: n.cfg.Paths.tunnels(),
 	}, n.log.With("part", "netlink"))
 	if err != nil {
 		return err
@@ -239,6 +239,7 @@ func (n *node) meshConfig() peer.Config {
 	}
 	if n.sessions.fast.core != nil {
 		cfg.Capabilities |= peer.CapFast | n.sessions.fast.shields.capabilities()
+		cfg.TunnelKey = n.sessions.fast.shields.tunnels.key()
 	}
 	if n.memory.crashed || n.cfg.Resume {
 		cfg.KnownAddresses = n.memory.mesh.Addresses

@@ -8,7 +8,6 @@ import (
 	"weave/internal/api"
 	"weave/peer"
 	"weave/peer/wire"
-	"weave/runtime"
 )
 
 // reportInterval is how old what users see of paths may be.
@@ -27,6 +26,7 @@ type pathReport struct {
 	loss float64 // 0 to 1
 	mtu  int     // of containers' packets that need not be cut, bytes
 	fit  int     // what containers' MTU may be, once it is known for certain; 0 until then
+	seal string  // what encrypts it in the kernel: "ipsec", "wireguard"; "" where the daemon does, or nothing
 	why  string  // there is no better path; "" where this is the best kind
 }
 
@@ -52,12 +52,12 @@ func (l *sessionLoop) showFast(p *peerState, r *pathReport) {
 		return
 	}
 	on, why := l.fast.carries(p.name)
-	if at := p.path.Load(); r.fit != 0 && at != nil && l.fast.core != nil && l.fast.shields.has(l.fast.core.At(p.name)) {
-		r.fit = min(r.fit, runtime.ESPFit(at.mtu, at.v6))
+	if at := p.path.Load(); r.fit != 0 && at != nil && l.fast.core != nil {
+		r.fit = min(r.fit, l.fast.shields.fit(l.fast.core.At(p.name), at))
 	}
 	switch {
 	case on:
-		r.why = ""
+		r.why, r.seal = "", l.fast.shields.seal(l.fast.core.At(p.name))
 		r.mtu = l.fast.host.MTU()
 	case r.kind == peer.WayDirect && r.why == "" && why != "":
 		r.why = "no " + overlayFast + ": " + why
@@ -98,7 +98,7 @@ func (p *peerState) fit(at *path) int {
 // show makes what the API tells.
 func (r pathReport) show(name peer.Name, nicks map[peer.Name]string) api.Path {
 	out := api.Path{
-		Name: name.String(), NickName: nicks[name], Kind: r.kind.String(), Reason: r.why,
+		Name: name.String(), NickName: nicks[name], Kind: r.kind.String(), Reason: r.why, Shield: r.seal,
 		RTT: float64(r.rtt.Microseconds()) / 1000, Loss: 100 * r.loss, MTU: r.mtu,
 	}
 	if r.addr.IsValid() {

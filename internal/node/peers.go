@@ -39,7 +39,7 @@ func (w *wish) same(o *wish) bool {
 }
 
 func (n neighbour) same(o neighbour) bool {
-	return n.name == o.name && n.uid == o.uid && n.key == o.key && n.aes == o.aes && n.fast == o.fast && n.esp == o.esp && n.mtu == o.mtu &&
+	return n.name == o.name && n.uid == o.uid && n.key == o.key && n.aes == o.aes && n.fast == o.fast && n.esp == o.esp && n.tunnel == o.tunnel && n.mtu == o.mtu &&
 		n.clear == o.clear && n.conn == o.conn && n.distant == o.distant && n.via == o.via &&
 		slices.Equal(n.secrets, o.secrets) && slices.Equal(n.candidates, o.candidates)
 }
@@ -52,6 +52,7 @@ type neighbour struct {
 	aes        bool
 	fast       bool             // both ends have the kernel path
 	esp        peer.Capability  // and can encrypt it: of CapESP4 and CapESP6 those that both have
+	tunnel     peer.TunnelKey   // of its kernel's WireGuard; zero: none
 	mtu        int              // the largest packet that its containers take, bytes; 0: it does not tell
 	secrets    []peer.SecretID  // it accepts
 	clear      bool             // data need not be sealed

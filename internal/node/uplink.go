@@ -5,6 +5,7 @@ import (
 
 	"weave/peer"
 	"weave/peer/wire"
+	"weave/runtime/netlink"
 	"weave/stack"
 )
 
@@ -110,7 +111,7 @@ func (u *uplink) replicate(t *table, ports *stack.PortSet, buf []byte) {
 	if t.sparse && t.everybody(ports) && u.flood(t, buf[wire.Headroom:]) {
 		return
 	}
-	var tunnelled [exitTunnel6 + 1]bool // one copy is for all that the kernel floods to
+	var tunnelled [exitKinds]bool // one copy is for all that the kernel floods to
 	for _, p := range ports.Remote() {
 		to := t.remote(p)
 		if to == nil {
@@ -159,7 +160,7 @@ func (u *uplink) oversized(to *remote, frame []byte, from *localPort) bool {
 
 // put gives one packet to the kernel's VXLAN, which finds out itself behind whom its destination is, or floods.
 func (u *uplink) put(by exit, packet []byte) {
-	if err := u.dp.tunnel.Put(by == exitTunnel6, packet); err != nil {
+	if err := u.dp.tunnel.Put(netlink.Tunnel(by-exitTunnel), packet); err != nil {
 		u.dp.counters.add(dropTunnel, 1)
 	}
 }

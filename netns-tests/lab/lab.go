@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // Config describes a Lab.
@@ -149,6 +150,12 @@ func (l *Lab) Close() error {
 			u.close()
 		}
 		errs = append(errs, h.NS.Close())
+		kept, _ := filepath.Glob(filepath.Join(h.RunDir, "*.netns")) // namespaces that a daemon left which was killed
+		for _, path := range kept {
+			if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+				errs = append(errs, fmt.Errorf("unmount %s: %w", path, err))
+			}
+		}
 	}
 	if l.Under != nil {
 		errs = append(errs, l.Under.Close())

@@ -427,15 +427,16 @@ type Record struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // six bytes, shown as a MAC address
 	Nickname      string                 `protobuf:"bytes,2,opt,name=nickname,proto3" json:"nickname,omitempty"`
-	Key           []byte                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`                    // Ed25519 public key, 32 bytes; the WireGuard key is its Montgomery form
-	Uid           uint64                 `protobuf:"fixed64,4,opt,name=uid,proto3" json:"uid,omitempty"`                  // random per start of the daemon
-	Version       uint64                 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`           // higher replaces lower
-	Addresses     []string               `protobuf:"bytes,6,rep,name=addresses,proto3" json:"addresses,omitempty"`        // candidate underlay addresses, "ip:port"
-	Links         []*Link                `protobuf:"bytes,7,rep,name=links,proto3" json:"links,omitempty"`                // the peer's connections
-	Capabilities  uint64                 `protobuf:"varint,8,opt,name=capabilities,proto3" json:"capabilities,omitempty"` // bit set, see peer.Capability
-	Port          uint32                 `protobuf:"varint,9,opt,name=port,proto3" json:"port,omitempty"`                 // port of the TCP and UDP listeners
-	Secrets       []uint64               `protobuf:"fixed64,10,rep,packed,name=secrets,proto3" json:"secrets,omitempty"`  // IDs of the passwords the peer accepts, see peer.SecretID
-	Mtu           uint32                 `protobuf:"varint,11,opt,name=mtu,proto3" json:"mtu,omitempty"`                  // the largest packet that may be sent to the peer's containers, bytes; 0 = not told
+	Key           []byte                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`                               // Ed25519 public key, 32 bytes; the WireGuard key is its Montgomery form
+	Uid           uint64                 `protobuf:"fixed64,4,opt,name=uid,proto3" json:"uid,omitempty"`                             // random per start of the daemon
+	Version       uint64                 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`                      // higher replaces lower
+	Addresses     []string               `protobuf:"bytes,6,rep,name=addresses,proto3" json:"addresses,omitempty"`                   // candidate underlay addresses, "ip:port"
+	Links         []*Link                `protobuf:"bytes,7,rep,name=links,proto3" json:"links,omitempty"`                           // the peer's connections
+	Capabilities  uint64                 `protobuf:"varint,8,opt,name=capabilities,proto3" json:"capabilities,omitempty"`            // bit set, see peer.Capability
+	Port          uint32                 `protobuf:"varint,9,opt,name=port,proto3" json:"port,omitempty"`                            // port of the TCP and UDP listeners
+	Secrets       []uint64               `protobuf:"fixed64,10,rep,packed,name=secrets,proto3" json:"secrets,omitempty"`             // IDs of the passwords the peer accepts, see peer.SecretID
+	Mtu           uint32                 `protobuf:"varint,11,opt,name=mtu,proto3" json:"mtu,omitempty"`                             // the largest packet that may be sent to the peer's containers, bytes; 0 = not told
+	TunnelKey     []byte                 `protobuf:"bytes,12,opt,name=tunnel_key,json=tunnelKey,proto3" json:"tunnel_key,omitempty"` // public key of the peer's kernel WireGuard, 32 bytes; none = it has none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -545,6 +546,13 @@ func (x *Record) GetMtu() uint32 {
 		return x.Mtu
 	}
 	return 0
+}
+
+func (x *Record) GetTunnelKey() []byte {
+	if x != nil {
+		return x.TunnelKey
+	}
+	return nil
 }
 
 // Link is one connection of the peer whose record it stands in.
@@ -1461,7 +1469,7 @@ const file_peer_wire_control_proto_rawDesc = "" +
 	"\btiebreak\x18\x04 \x01(\x06R\btiebreak\"D\n" +
 	"\fSignedRecord\x12\x16\n" +
 	"\x06record\x18\x01 \x01(\fR\x06record\x12\x1c\n" +
-	"\tsignature\x18\x02 \x01(\fR\tsignature\"\xa6\x02\n" +
+	"\tsignature\x18\x02 \x01(\fR\tsignature\"\xc5\x02\n" +
 	"\x06Record\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12\x1a\n" +
 	"\bnickname\x18\x02 \x01(\tR\bnickname\x12\x10\n" +
@@ -1474,7 +1482,9 @@ const file_peer_wire_control_proto_rawDesc = "" +
 	"\x04port\x18\t \x01(\rR\x04port\x12\x18\n" +
 	"\asecrets\x18\n" +
 	" \x03(\x06R\asecrets\x12\x10\n" +
-	"\x03mtu\x18\v \x01(\rR\x03mtu\"\xdf\x01\n" +
+	"\x03mtu\x18\v \x01(\rR\x03mtu\x12\x1d\n" +
+	"\n" +
+	"tunnel_key\x18\f \x01(\fR\ttunnelKey\"\xdf\x01\n" +
 	"\x04Link\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\fR\x04peer\x12\x1a\n" +
 	"\boutbound\x18\x02 \x01(\bR\boutbound\x12 \n" +

@@ -18,6 +18,7 @@
 //     chain is touched.
 //   - In the host's, the nftables table named after the bridge is ours (family inet), the one with "-fastdp" behind that, and
 //     rules with our comment in others' chains of the forward hook.
+//   - WireGuard's network namespace is ours as a whole.
 //
 // # Who may call what
 //

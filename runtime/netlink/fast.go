@@ -25,13 +25,17 @@ var ErrPortTaken = errors.New("UDP port is taken")
 type FastConfig struct {
 	Port  int        // UDP
 	Local netip.Addr // what they send from; invalid: whatever leads to the peer
+	// WireGuard is what carries the VXLAN packets to tunnel addresses; nil: nothing does.
+	WireGuard *WireGuard
 }
 
-// Fast is the kernel path: one VXLAN device for each family of the underlay, a port of the bridge beside the uplink.
+// Fast is the kernel path: one VXLAN device for each family of the underlay, and one for WireGuard, a port of the bridge beside
+// the uplink. Which of them a peer is behind its address says, see runtime.IsTunnel.
 //
 //	containers ── veths ── bridge ─┬─ TAP (isolated) ── user space
 //	                               ├─ VXLAN over IPv4 (isolated)
-//	                               └─ VXLAN over IPv6 (isolated)
+//	                               ├─ VXLAN over IPv6 (isolated)
+//	                               └─ VXLAN over WireGuard (isolated)
 //
 // Isolated ports never forward to each other, so that nothing loops. The bridge floods broadcast and multicast to the
 // devices, and they to their flood list; a frame to an address that the bridge does not know goes to the TAP alone. So a
@@ -41,7 +45,30 @@ type FastConfig struct {
 // bridge passes on: it never reaches a container, and our socket on the device gets it without looking at every frame.
 type Fast struct {
 	h       *Host
-	tunnels [2]*tunnel // IPv4, IPv6; nil where the host lacks the family
+	tunnels [tunnelKinds]*tunnel // nil where the host lacks the family, or WireGuard
+	inside  []netip.Addr         // tunnel addresses that may be sent to; guarded by the Host's mutex
+}
+
+// Tunnel is what carries VXLAN packets.
+type Tunnel int
+
+// The tunnels.
+const (
+	TunnelIPv4 Tunnel = iota
+	TunnelIPv6
+	TunnelWireGuard
+	tunnelKinds
+)
+
+// TunnelTo is the one to a peer's address.
+func TunnelTo(a netip.Addr) Tunnel {
+	switch {
+	case runtime.IsTunnel(a):
+		return TunnelWireGuard
+	case a.Is6():
+		return TunnelIPv6
+	}
+	return TunnelIPv4
 }
 
 // tunnel is one VXLAN device.
@@ -53,10 +80,12 @@ type tunnel struct {
 }
 
 // tunnelNames are the devices of a bridge.
-func tunnelNames(bridge string) [2]string { return [2]string{bridge + "-vx4", bridge + "-vx6"} }
+func tunnelNames(bridge string) [tunnelKinds]string {
+	return [tunnelKinds]string{bridge + "-vx4", bridge + "-vx6", bridge + "-vxw"}
+}
 
 // OpenFast makes the devices, or adopts those that an earlier daemon left, with all that they know. Nobody may send to them
-// until Allow. A host without IPv6 has one device. Close leaves them to the kernel.
+// until Allow. A host without IPv6 has one device less, and one that refuses WireGuard's too, see Reaches. Close leaves them to the kernel.
 func (h *Host) OpenFast(cfg FastConfig) (*Fast, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -65,15 +94,27 @@ func (h *Host) OpenFast(cfg FastConfig) (*Fast, error) {
 	if err := h.startGuard(); err != nil {
 		return nil, fmt.Errorf("open kernel path: %w", err)
 	}
+	if cfg.WireGuard == nil { // what an earlier daemon left of it
+		if err := h.withoutWireGuard(); err != nil {
+			return nil, fmt.Errorf("open kernel path: %w", err)
+		}
+	}
 	for i, name := range tunnelNames(h.cfg.Bridge) {
-		v6 := i == 1
-		if cfg.Local.IsValid() && cfg.Local.Is6() != v6 {
+		spec, wanted := h.vxlanOf(Tunnel(i), name, cfg)
+		if !wanted {
 			continue
 		}
-		t, err := h.openTunnel(name, v6, cfg)
-		if err != nil && v6 && f.tunnels[0] != nil && !errors.Is(err, ErrPortTaken) {
+		t, err := h.openTunnel(spec)
+		if err != nil && spec.v6 && f.tunnels[0] != nil && !errors.Is(err, ErrPortTaken) {
 			h.log.Debug("no VXLAN over IPv6", "err", err)
 			continue
+		}
+		if err != nil && Tunnel(i) == TunnelWireGuard {
+			h.log.Warn("no VXLAN over WireGuard", "err", err)
+			err = h.withoutWireGuard()
+			if err == nil {
+				continue
+			}
 		}
 		if err != nil {
 			f.close()
@@ -82,7 +123,15 @@ func (h *Host) OpenFast(cfg FastConfig) (*Fast, error) {
 		}
 		f.tunnels[i] = t
 	}
-	return f, f.power()
+	var err error
+	if f.inside, err = f.flooded(TunnelWireGuard); err == nil { // or it would go down, and forget
+		err = f.power()
+	}
+	if err != nil {
+		f.close()
+		return nil, fmt.Errorf("open kernel path: %w", err)
+	}
+	return f, nil
 }
 
 // power has a device up only as long as somebody may send to it. So nothing gets in where nobody is on this path, a
@@ -93,7 +142,8 @@ func (f *Fast) power() error {
 			continue
 		}
 		set := f.h.space.LinkSetDown
-		if slices.ContainsFunc(f.h.fast.allowed, func(a netip.Addr) bool { return a.Is6() == (i == 1) }) {
+		here := func(a netip.Addr) bool { return TunnelTo(a) == Tunnel(i) }
+		if slices.ContainsFunc(f.h.fast.allowed, here) || slices.ContainsFunc(f.inside, here) {
 			set = f.h.space.LinkSetUp
 		}
 		if err := set(t.link); err != nil {
@@ -104,12 +154,12 @@ func (f *Fast) power() error {
 }
 
 // openTunnel makes or adopts one device, and the sockets on it.
-func (h *Host) openTunnel(name string, v6 bool, cfg FastConfig) (*tunnel, error) {
-	link, err := h.adoptTunnel(name, v6, cfg)
+func (h *Host) openTunnel(spec vxlanSpec) (*tunnel, error) {
+	link, err := h.adoptTunnel(spec)
 	if err != nil {
 		return nil, err
 	}
-	t := &tunnel{name: name, link: link}
+	t := &tunnel{name: spec.name, link: link}
 	if err := h.wireTunnel(t); err != nil {
 		return nil, err
 	}
@@ -121,32 +171,32 @@ func (h *Host) openTunnel(name string, v6 bool, cfg FastConfig) (*tunnel, error)
 		return err
 	}); err != nil {
 		t.close()
-		return nil, fmt.Errorf("packet socket on %s: %w", name, err)
+		return nil, fmt.Errorf("packet socket on %s: %w", spec.name, err)
 	}
 	return t, nil
 }
 
 // adoptTunnel finds the device as it should be, or makes it anew.
-func (h *Host) adoptTunnel(name string, v6 bool, cfg FastConfig) (vnl.Link, error) {
-	old, err := h.space.LinkByName(name)
+func (h *Host) adoptTunnel(spec vxlanSpec) (vnl.Link, error) {
+	old, err := h.space.LinkByName(spec.name)
 	if err == nil {
 		v, ok := old.(*vnl.Vxlan)
-		if ok && v.VxlanId == vni && v.Port == cfg.Port && v.Learning && sameLocal(v.SrcAddr, cfg.Local) {
+		if ok && v.VxlanId == vni && v.Port == spec.port && v.Learning && sameLocal(v.SrcAddr, spec.local) {
 			return old, nil
 		}
-		if err := h.delete(name); err != nil {
-			return nil, fmt.Errorf("remove %s: %w", name, err)
+		if err := h.delete(spec.name); err != nil {
+			return nil, fmt.Errorf("remove %s: %w", spec.name, err)
 		}
 	} else if !gone(err) {
-		return nil, fmt.Errorf("look for %s: %w", name, err)
+		return nil, fmt.Errorf("look for %s: %w", spec.name, err)
 	}
-	if err := h.space.run(func() error { return createVxlan(name, h.MTU(), v6, cfg) }); err != nil {
+	if err := spec.sockets.run(func() error { return spec.create(h.MTU(), h.space) }); err != nil {
 		if errors.Is(err, unix.EOPNOTSUPP) {
 			err = fmt.Errorf("the kernel has no VXLAN (%w)", err)
 		}
-		return nil, fmt.Errorf("create %s: %w", name, err)
+		return nil, fmt.Errorf("create %s: %w", spec.name, err)
 	}
-	return h.space.LinkByName(name)
+	return h.space.LinkByName(spec.name)
 }
 
 func sameLocal(seen net.IP, want netip.Addr) bool {
@@ -205,6 +255,7 @@ func (h *Host) removeFast() {
 	}
 	h.stopGuard()
 	h.removeShields() // they protect what the devices send
+	h.removeWireGuard()
 }
 
 // Close gives up the sockets. Devices, lists and rules stay and work on.
@@ -231,15 +282,10 @@ func (t *tunnel) close() {
 	}
 }
 
-// Reaches reports whether there is a device for the family of an address.
+// Reaches reports whether there is a device for an address.
 func (f *Fast) Reaches(a netip.Addr) bool { return f.of(a) != nil }
 
-func (f *Fast) of(a netip.Addr) *tunnel {
-	if a.Is6() {
-		return f.tunnels[1]
-	}
-	return f.tunnels[0]
-}
+func (f *Fast) of(a netip.Addr) *tunnel { return f.tunnels[TunnelTo(a)] }
 
 // Broadcast says whether the bridge itself floods broadcast and multicast to the devices.
 func (f *Fast) Broadcast(on bool) error {
@@ -308,12 +354,9 @@ func (f *Fast) Beat(payload []byte) error {
 	return errors.Join(errs...)
 }
 
-// Put sends a packet with its virtio-net header by the device of an IP family. Any goroutine may call it.
-func (f *Fast) Put(v6 bool, packet []byte) error {
-	t := f.tunnels[0]
-	if v6 {
-		t = f.tunnels[1]
-	}
+// Put sends a packet with its virtio-net header by a device. Any goroutine may call it.
+func (f *Fast) Put(by Tunnel, packet []byte) error {
+	t := f.tunnels[by]
 	if t == nil {
 		return unix.ENODEV
 	}

@@ -3,6 +3,7 @@ package netlink
 import (
 	"encoding/binary"
 	"net"
+	"net/netip"
 	"os"
 
 	"github.com/vishvananda/netlink/nl"
@@ -18,28 +19,57 @@ const (
 	vxlanDFSet = 1
 )
 
-// createVxlan makes a device in the thread's namespace. Outer datagrams must not be cut: what does not fit has to be
-// told to the sender (the kernel does, net/ipv4/ip_tunnel_core.c), and a path that takes no full frames must not look good.
-func createVxlan(name string, mtu int, v6 bool, cfg FastConfig) error {
+// vxlanSpec is a VXLAN device as it is to be.
+type vxlanSpec struct {
+	name    string
+	port    int        // UDP
+	v6      bool       // the underlay's family
+	local   netip.Addr // what it sends from; invalid: whatever leads to the peer
+	sockets *space     // where its socket is
+	sealed  bool       // what carries it protects it already
+}
+
+// vxlanOf is the device of a tunnel; false: the host is to have none.
+func (h *Host) vxlanOf(t Tunnel, name string, cfg FastConfig) (vxlanSpec, bool) {
+	spec := vxlanSpec{name: name, port: cfg.Port, v6: t == TunnelIPv6, local: cfg.Local, sockets: h.space}
+	if t != TunnelWireGuard {
+		return spec, !cfg.Local.IsValid() || cfg.Local.Is6() == spec.v6
+	}
+	if cfg.WireGuard == nil {
+		return spec, false
+	}
+	spec.local, spec.sockets, spec.sealed = cfg.WireGuard.Addr(), cfg.WireGuard.space, true
+	return spec, true
+}
+
+// create makes the device in a namespace, from the thread's, in which its socket is. Outer datagrams must not be cut: what does not
+// fit has to be told to the sender (the kernel does, net/ipv4/ip_tunnel_core.c), and a path that takes no full frames must not look
+// good.
+func (s vxlanSpec) create(mtu int, in *space) error {
 	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
 	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
-	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
+	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(s.name)))
 	req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(mtu))))
+	if in != s.sockets {
+		req.AddData(nl.NewRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(in.file.Fd()))))
+	}
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("vxlan"))
 	data := info.AddRtAttr(nl.IFLA_INFO_DATA, nil)
 	data.AddRtAttr(nl.IFLA_VXLAN_ID, nl.Uint32Attr(vni))
-	data.AddRtAttr(nl.IFLA_VXLAN_PORT, binary.BigEndian.AppendUint16(nil, uint16(cfg.Port)))
+	data.AddRtAttr(nl.IFLA_VXLAN_PORT, binary.BigEndian.AppendUint16(nil, uint16(s.port)))
 	data.AddRtAttr(nl.IFLA_VXLAN_LEARNING, nl.Uint8Attr(1))
-	data.AddRtAttr(nl.IFLA_VXLAN_UDP_CSUM, nl.Uint8Attr(1))
+	if !s.sealed {
+		data.AddRtAttr(nl.IFLA_VXLAN_UDP_CSUM, nl.Uint8Attr(1))
+	}
 	data.AddRtAttr(vxlanDF, nl.Uint8Attr(vxlanDFSet))
 	switch {
-	case v6 && cfg.Local.IsValid():
-		data.AddRtAttr(nl.IFLA_VXLAN_LOCAL6, cfg.Local.AsSlice())
-	case v6:
+	case s.v6 && s.local.IsValid():
+		data.AddRtAttr(nl.IFLA_VXLAN_LOCAL6, s.local.AsSlice())
+	case s.v6:
 		data.AddRtAttr(nl.IFLA_VXLAN_LOCAL6, net.IPv6unspecified)
-	case cfg.Local.IsValid():
-		data.AddRtAttr(nl.IFLA_VXLAN_LOCAL, cfg.Local.AsSlice())
+	case s.local.IsValid():
+		data.AddRtAttr(nl.IFLA_VXLAN_LOCAL, s.local.AsSlice())
 	}
 	req.AddData(info)
 	_, err := req.Execute(unix.NETLINK_ROUTE, 0)

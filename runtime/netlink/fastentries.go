@@ -9,6 +9,8 @@ import (
 
 	vnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"weave/runtime"
 )
 
 // groupMAC is where beats go, anyMAC the entry of the flood list.
@@ -20,25 +22,33 @@ var (
 // Flooded lists whom the kernel floods to.
 func (f *Fast) Flooded() ([]netip.Addr, error) {
 	var out []netip.Addr
-	for _, t := range f.tunnels {
-		list, err := f.h.entries(t)
+	for i := range f.tunnels {
+		some, err := f.flooded(Tunnel(i))
 		if err != nil {
 			return nil, err
 		}
-		for _, e := range list {
-			if a, ok := netip.AddrFromSlice(e.IP); ok && slices.Equal(e.HardwareAddr, anyMAC) {
-				out = append(out, a.Unmap())
-			}
-		}
+		out = append(out, some...)
 	}
 	return out, nil
 }
 
-// Allow replaces the addresses from which the kernel accepts VXLAN.
+func (f *Fast) flooded(by Tunnel) (out []netip.Addr, err error) {
+	list, err := f.h.entries(f.tunnels[by])
+	for _, e := range list {
+		if a, ok := netip.AddrFromSlice(e.IP); ok && slices.Equal(e.HardwareAddr, anyMAC) {
+			out = append(out, a.Unmap())
+		}
+	}
+	return out, err
+}
+
+// Allow replaces the addresses from which the kernel accepts VXLAN. From tunnel addresses nothing comes but by WireGuard, and from
+// its peers: what is said here of them is only that there are some.
 func (f *Fast) Allow(addrs []netip.Addr) error {
 	f.h.mu.Lock()
 	defer f.h.mu.Unlock()
-	f.h.fast.allowed = slices.Clone(addrs)
+	f.inside = slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return !runtime.IsTunnel(a) })
+	f.h.fast.allowed = slices.DeleteFunc(slices.Clone(addrs), runtime.IsTunnel)
 	if err := f.h.writeGuard(); err != nil {
 		return err
 	}

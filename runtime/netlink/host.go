@@ -40,6 +40,7 @@ type Config struct {
 	Uplink      string           // name of the uplink TAP, joined by Reconcile and removed by Reset; "" until AddUplink
 	PolicyFlows uint32           // how many flows of a family a policy's table remembers; 0: 262,144
 	Namespace   string           // path of the network namespace that is the host; "" is the process's
+	Tunnels     string           // path of a file that keeps WireGuard's network namespace, see WireGuard; "": there is none
 }
 
 // Host is the daemon's network namespace.
@@ -59,6 +60,7 @@ type Host struct {
 	forwardings []runtime.Forwarding
 	fast        fastState
 	shields     shieldState
+	wireguard   *WireGuard                       // nil: not open
 	mtu         atomic.Int64                     // bytes; Config.MTU until SetMTU
 	watched     atomic.Pointer[map[chainID]bool] // chains of others that were looked at last
 

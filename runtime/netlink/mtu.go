@@ -15,10 +15,13 @@ func (h *Host) MTU() int { return int(h.mtu.Load()) }
 func (h *Host) SetMTU(mtu int) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.mtu.Store(int64(mtu))
+	grows := int64(mtu) > h.mtu.Swap(int64(mtu))
 	tunnels := tunnelNames(h.cfg.Bridge)
 	var errs []error
-	for _, name := range []string{h.cfg.Bridge, h.uplink, tunnels[0], tunnels[1]} {
+	if h.wireguard != nil && grows { // what carries never takes less than what it carries
+		errs = append(errs, h.wireguard.resize(mtu))
+	}
+	for _, name := range append([]string{h.cfg.Bridge, h.uplink}, tunnels[:]...) {
 		link, err := h.space.LinkByName(name)
 		if gone(err) {
 			continue
@@ -29,6 +32,9 @@ func (h *Host) SetMTU(mtu int) error {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("set mtu %d of %s: %w", mtu, name, err))
 		}
+	}
+	if h.wireguard != nil && !grows {
+		errs = append(errs, h.wireguard.resize(mtu))
 	}
 	return errors.Join(errs...)
 }

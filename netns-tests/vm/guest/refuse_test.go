@@ -74,7 +74,9 @@ func TestClearIsRefused(t *testing.T) {
 }
 
 // sendFrom sends VXLAN in clear from an address of `from` to `to`; the sender may not own it.
-func sendFrom(from, to *end) error {
+func sendFrom(from, to *end) error { return sendPayload(from, to, vxlan()) }
+
+func sendPayload(from, to *end, payload []byte) error {
 	family, src, dst := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Addr: v4(from)}), unix.Sockaddr(&unix.SockaddrInet4{Addr: v4(to), Port: vxlanPort})
 	if from.local.Is6() {
 		family, src, dst = unix.AF_INET6, &unix.SockaddrInet6{Addr: from.local.As16()}, &unix.SockaddrInet6{Addr: to.local.As16(), Port: vxlanPort}
@@ -87,7 +89,7 @@ func sendFrom(from, to *end) error {
 	if err := unix.Bind(fd, src); err != nil {
 		return err
 	}
-	return unix.Sendto(fd, vxlan(), 0, dst)
+	return unix.Sendto(fd, payload, 0, dst)
 }
 
 func v4(e *end) (a [4]byte) {

@@ -49,7 +49,14 @@ type daemons struct {
 // newDaemons launches weave with a password over one family of addresses.
 func newDaemons(t *testing.T, v6 bool, args ...string) *daemons {
 	t.Helper()
+	return newDaemonsOn(t, v6, func(*lab.Host) error { return nil }, args...)
+}
+
+// newDaemonsOn does so on hosts that something was done to before.
+func newDaemonsOn(t *testing.T, v6 bool, before func(*lab.Host) error, args ...string) *daemons {
+	t.Helper()
 	p := newPair(t, v6)
+	must(t, before(p.lab.Hosts[0]), before(p.lab.Hosts[1]))
 	d := &daemons{pair: p, h: p.lab.Hosts[:2]}
 	t.Cleanup(func() {
 		for _, h := range d.h {
@@ -110,6 +117,9 @@ func TestDebianEncryptedFastdp(t *testing.T) {
 			})
 			d.a.has(2, 2)
 			d.wire.neverClear(t)
+			for _, h := range d.h {
+				connections(t, h, patience, "fastdp", "shield=ipsec")
+			}
 			for _, h := range d.h {
 				weave(t, h, "reset")
 			}

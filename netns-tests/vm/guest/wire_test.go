@@ -14,8 +14,11 @@ import (
 	"weave/netns-tests/lab"
 )
 
-// vxlanPort is where the tests' VXLAN goes.
-const vxlanPort = 6784
+// vxlanPort is where the tests' VXLAN goes, tunnelPort the daemons' kernel WireGuard.
+const (
+	vxlanPort  = 6784
+	tunnelPort = 6785
+)
 
 // wire watches the underlay.
 type wire struct {
@@ -30,6 +33,8 @@ type wire struct {
 type crossed struct {
 	clear, esp int
 	spis       map[uint32]int
+	wireguard  int // of the kernel's
+	handshakes int // of these, those that begin one
 }
 
 func watch(t *testing.T, l *lab.Lab) *wire {
@@ -65,8 +70,14 @@ func (w *wire) run() {
 		case proto == unix.IPPROTO_ESP && len(payload) >= 8:
 			w.seen.esp++
 			w.seen.spis[binary.BigEndian.Uint32(payload)]++
-		case proto == unix.IPPROTO_UDP && len(payload) >= 8 && binary.BigEndian.Uint16(payload[2:]) == vxlanPort:
+		case proto != unix.IPPROTO_UDP || len(payload) < 9:
+		case binary.BigEndian.Uint16(payload[2:]) == vxlanPort:
 			w.seen.clear++
+		case binary.BigEndian.Uint16(payload[2:]) == tunnelPort:
+			w.seen.wireguard++
+			if payload[8] == 1 {
+				w.seen.handshakes++
+			}
 		}
 		w.mu.Unlock()
 	}
