@@ -134,12 +134,16 @@ func (l *lane) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		switch {
-		case bytes > 0:
+		if bytes > 0 {
 			l.spin.worked(bytes)
-		case l.spin.again(time.Now()):
-		default:
+			continue
+		}
+		switch now := time.Now(); {
+		case !l.spin.again(now):
 			l.waiter.wait()
+		case l.spin.yields(now):
+			_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) // it cannot fail
+			l.spin.yielded(now, time.Now())
 		}
 	}
 	return nil

@@ -13,14 +13,22 @@ const (
 	// is given up; every spinProbe-th time it is tried all the same.
 	spinCredit = 4
 	spinProbe  = 32
+	// yieldEvery is how often a lane that looks again offers its processor: the
+	// application that has the answer, or asks next, may wait for just that one.
+	// An offer that was taken for longer than yieldLost went to somebody who has
+	// much to do; none is made for yieldPause then.
+	yieldEvery = 10 * time.Microsecond
+	yieldLost  = 1500 * time.Microsecond
+	yieldPause = 300 * time.Millisecond
 )
 
 // spin decides whether a lane that found nothing to do looks again or sleeps.
 // Looking again makes a quick exchange of small frames several times faster, and
 // is done only while it pays: where answers take longer than spinLimit, it stops.
-// Each look is a few system calls, at whose end the kernel may run somebody else;
-// sched_yield(2) on top of that would be taken by Linux since 6.18 as giving up a
-// whole turn of some milliseconds, and made the tail of round trips longer.
+// Each look is a few system calls, at whose end the kernel may run somebody else,
+// but need not: so now and then the lane says that it may (sched_yield(2)). Linux
+// since 6.18 takes that as giving up a whole turn of some milliseconds, if somebody
+// uses it, so it is not said where somebody does.
 //
 //	          work                     nothing
 //	busy ◄───────────── spinning ──────────────────► asleep
@@ -32,7 +40,8 @@ type spin struct {
 	bulk     bool
 	since    time.Time
 	credit   int
-	empty    uint // times nothing was found after work
+	empty    uint      // times nothing was found after work
+	yield    time.Time // when to offer the processor next
 }
 
 // worked says that a turn moved bytes.
@@ -58,5 +67,19 @@ func (s *spin) again(now time.Time) bool {
 		return false
 	}
 	s.spinning, s.since = true, now
+	if next := now.Add(yieldEvery); next.After(s.yield) {
+		s.yield = next
+	}
 	return true
+}
+
+// yields says whether to offer the processor before the next look.
+func (s *spin) yields(now time.Time) bool { return !now.Before(s.yield) }
+
+// yielded says that the processor was offered, and when it was had again.
+func (s *spin) yielded(from, to time.Time) {
+	s.yield = to.Add(yieldEvery)
+	if to.Sub(from) > yieldLost {
+		s.yield = to.Add(yieldPause)
+	}
 }

@@ -47,3 +47,34 @@ func TestSpinPays(t *testing.T) {
 		t.Errorf("after slow answers quick ones are looked for %.2f of the time", got)
 	}
 }
+
+// The processor is offered now and then, but not where that has cost a turn.
+func TestSpinYields(t *testing.T) {
+	var s spin
+	now := time.Unix(0, 0)
+	offers := func(d, taken time.Duration) (n int) {
+		for end := now.Add(d); now.Before(end); now = now.Add(time.Microsecond) {
+			s.worked(100)
+			s.again(now)
+			for range 20 { // microseconds until the next frame
+				if s.again(now) && s.yields(now) {
+					n++
+					s.yielded(now, now.Add(taken))
+					now = now.Add(taken)
+				}
+				now = now.Add(time.Microsecond)
+			}
+		}
+		return n
+	}
+	if n := offers(10*time.Millisecond, time.Microsecond); n < 400 || n > 1000 {
+		t.Errorf("%d offers in 10 ms", n)
+	}
+	if n := offers(time.Second, 3*time.Millisecond); n < 1 || n > 4 {
+		t.Errorf("%d offers in a second, each of which costs a turn", n)
+	}
+	offers(yieldPause, time.Microsecond)
+	if n := offers(10*time.Millisecond, time.Microsecond); n < 400 {
+		t.Errorf("%d offers in 10 ms, once nobody else is busy", n)
+	}
+}
