@@ -117,7 +117,7 @@ func TestDebianWireGuard(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var args []string
 			if v6 {
-				args = append(args, byWireGuard)
+				args = append(args, byWireGuard, "--mtu=auto")
 			}
 			d := newDaemonsOn(t, v6, func(h *lab.Host) error {
 				if v6 {
@@ -140,6 +140,9 @@ func TestDebianWireGuard(t *testing.T) {
 			})
 			d.a.has(0, 0)
 			connections(t, d.h[0], patience, "fastdp", "shield=wireguard")
+			if v6 { // what a packet of 1,500 bytes carries: the MTU follows
+				connections(t, d.h[0], patience, "encrypted=truemtu=1370")
+			}
 			d.wire.neverClear(t)
 			d.keepsStrangersOut(t)
 			strangers := d.wire.now().clear
