@@ -143,15 +143,12 @@ func (m *Mesh) publishOwn() {
 	}
 	r.Version = o.version
 	o.lastAt = m.now
-	var before *Signed
-	if o.signed.bytes != nil {
-		before = new(o.signed)
-	}
+	held := m.topo.crdt.get(m.cfg.Name)
 	o.signed = m.cfg.Identity.SignRecord(r)
 	if own := o.signed; m.topo.put(&own) {
 		m.gossip.spread(m, &own, 0)
 	}
-	if m.topo.touchFor(m.now, before, &o.signed) {
+	if m.topo.touchFor(m.now, held, &o.signed) {
 		m.stale = true
 	}
 }

@@ -75,8 +75,7 @@ const (
 	// or a millisecond.
 	switchSlack    = time.Millisecond
 	switchSlackPer = 10
-	// leastWindow is over how long at least the least round-trip time is the least: for so long at most, and half of that
-	// at least, a time that has grown is not told.
+	// leastWindow is how far back the least round-trip time may be: one that has grown is told after half of it to all of it.
 	leastWindow = time.Minute
 )
 

@@ -152,8 +152,8 @@ func (o options) check() error {
 	if !slices.Contains([]string{"auto", "kernel", "water"}, cfg.Tap) {
 		return fmt.Errorf("invalid --tap %q, should be auto, kernel or water", cfg.Tap)
 	}
-	if all := []string{node.EncryptAuto, node.EncryptIPsec, node.EncryptWireGuard}; !slices.Contains(all, cfg.FastEncryption) {
-		return fmt.Errorf("invalid --fastdp-encryption %q, should be %s", cfg.FastEncryption, strings.Join(all, ", "))
+	if err := node.CheckEncryption(cfg.FastEncryption); err != nil {
+		return err
 	}
 	if cfg.Queues < 0 || cfg.Queues > node.MaxQueues {
 		return fmt.Errorf("invalid --queues %d, should be 1 to %d, or 0 to choose", cfg.Queues, node.MaxQueues)

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	goruntime "runtime"
+	"slices"
+	"strings"
 )
 
 // Defaults and bounds of Config; the defaults are Weave Net's.
@@ -26,6 +28,15 @@ const (
 	EncryptIPsec     = "ipsec"
 	EncryptWireGuard = "wireguard"
 )
+
+// CheckEncryption says what is wrong with a FastEncryption.
+func CheckEncryption(kind string) error {
+	all := []string{EncryptAuto, EncryptIPsec, EncryptWireGuard}
+	if !slices.Contains(all, kind) {
+		return fmt.Errorf("invalid --fastdp-encryption %q, should be %s", kind, strings.Join(all, ", "))
+	}
+	return nil
+}
 
 // Paths are a daemon's directories.
 type Paths struct {
@@ -92,12 +103,11 @@ func (c Config) withDefaults() (Config, error) {
 	if c.MTU < MinMTU || c.MTU > MaxMTU {
 		return c, fmt.Errorf("mtu %d is out of range %d..%d", c.MTU, MinMTU, MaxMTU)
 	}
-	switch c.FastEncryption {
-	case "":
+	if c.FastEncryption == "" {
 		c.FastEncryption = EncryptAuto
-	case EncryptAuto, EncryptIPsec, EncryptWireGuard:
-	default:
-		return c, fmt.Errorf("invalid --fastdp-encryption %q, should be %s, %s or %s", c.FastEncryption, EncryptAuto, EncryptIPsec, EncryptWireGuard)
+	}
+	if err := CheckEncryption(c.FastEncryption); err != nil {
+		return c, err
 	}
 	if c.Queues == 0 {
 		c.Queues = max(1, min(4, goruntime.NumCPU()/2))

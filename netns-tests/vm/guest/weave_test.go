@@ -93,6 +93,32 @@ func (d *daemons) onFast(t *testing.T) {
 	}
 }
 
+// replies waits until a full-size ping from one container to the other is answered.
+func (d *daemons) replies(t *testing.T) {
+	t.Helper()
+	must(t, lab.Eventually(patience, func() error {
+		_, err := d.c1.Ping("10.2.1.2", 1300, time.Second)
+		return err
+	}))
+}
+
+// travelIn sends pings, and waits until as many packets of a kind as they and their answers are were on the wire.
+func (d *daemons) travelIn(t *testing.T, kind string, count func(crossed) int) {
+	t.Helper()
+	const pings = 20
+	before := count(d.wire.now())
+	for range pings {
+		_, err := d.c1.Ping("10.2.1.2", 1300, 2*time.Second)
+		must(t, err)
+	}
+	eventually(t, func() error {
+		if n := count(d.wire.now()) - before; n < 2*pings {
+			return fmt.Errorf("%d packets in %s", n, kind)
+		}
+		return nil
+	})
+}
+
 // Two hosts with a password have an encrypted kernel path: what containers say is in ESP and nothing of it in clear, at no
 // time from launch to reset, after which nothing is left.
 func TestDebianEncryptedFastdp(t *testing.T) {
@@ -100,21 +126,8 @@ func TestDebianEncryptedFastdp(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := newDaemons(t, v6)
 			d.onFast(t)
-			must(t, lab.Eventually(patience, func() error {
-				_, err := d.c1.Ping("10.2.1.2", 1300, time.Second)
-				return err
-			}))
-			before := d.wire.now()
-			for range 20 {
-				_, err := d.c1.Ping("10.2.1.2", 1300, 2*time.Second)
-				must(t, err)
-			}
-			eventually(t, func() error {
-				if n := d.wire.now().esp - before.esp; n < 40 {
-					return fmt.Errorf("%d packets in ESP", n)
-				}
-				return nil
-			})
+			d.replies(t)
+			d.travelIn(t, "ESP", func(c crossed) int { return c.esp })
 			d.a.has(2, 2)
 			d.wire.neverClear(t)
 			for _, h := range d.h {
