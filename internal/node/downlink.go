@@ -110,13 +110,15 @@ func (d *downlink) data(from netip.AddrPort, msg []byte, inner bool) {
 		d.dp.counters.add(dropUnknownIndex, 1)
 		return
 	}
-	plain, err := e.pair.Open(msg)
+	plain, joined, err := d.joiner.Open(uint32(e.from.port), e.pair, msg)
 	if err != nil {
 		d.dp.counters.add(dropOpen, 1)
 		return
 	}
 	d.arrived(e.from, from)
-	d.deliver(e.from, from, plain, inner)
+	if !joined {
+		d.deliver(e.from, from, plain, inner)
+	}
 }
 
 // arrived notes where an authentic message of a peer came from.

@@ -148,13 +148,22 @@ func (k *Keypair) seal(dst, plaintext []byte) ([]byte, error) {
 	return out, nil
 }
 
-// Open authenticates and decrypts a data message in place and returns the plaintext, which lies inside msg. Only
-// then does it look whether the message was seen before, so that forgeries cannot move the window. The first message
-// opened confirms a responder's keypair and makes it the peer's sending one.
-//
-// msg is not usable after an error, except after ErrMalformed and ErrExpired, when it is untouched.
-// Errors: ErrMalformed, ErrExpired, ErrForged, ErrReplayed.
+// Open is OpenTo in place: the plaintext lies inside msg.
 func (k *Keypair) Open(msg []byte) ([]byte, error) {
+	if len(msg) < Overhead {
+		return nil, ErrMalformed
+	}
+	return k.OpenTo(msg[HeaderLen:HeaderLen], msg)
+}
+
+// OpenTo authenticates and decrypts a data message and appends the plaintext to dst, whose free space either shares no
+// memory with msg or begins where the ciphertext does, msg[HeaderLen:]. Only then does it look whether the message was seen
+// before, so that forgeries cannot move the window. The first message opened confirms a responder's keypair and makes it
+// the peer's sending one.
+//
+// After an error the place of the plaintext may have been written, but not after ErrMalformed and ErrExpired.
+// Errors: ErrMalformed, ErrExpired, ErrForged, ErrReplayed.
+func (k *Keypair) OpenTo(dst, msg []byte) ([]byte, error) {
 	if len(msg) < Overhead || binary.LittleEndian.Uint32(msg) != typeData ||
 		binary.LittleEndian.Uint32(msg[4:]) != k.id.local {
 		return nil, ErrMalformed
@@ -163,19 +172,19 @@ func (k *Keypair) Open(msg []byte) ([]byte, error) {
 		k.leaveOpening()
 		return nil, ErrExpired
 	}
-	plaintext, err := k.open(msg)
+	plaintext, err := k.open(dst, msg)
 	k.leaveOpening()
 	return plaintext, err
 }
 
-func (k *Keypair) open(msg []byte) ([]byte, error) {
+func (k *Keypair) open(dst, msg []byte) ([]byte, error) {
 	now := k.keys.clock.stamp()
 	if now-k.created >= int64(k.limits.RejectAfterTime) {
 		return nil, ErrExpired
 	}
 	counter := binary.LittleEndian.Uint64(msg[8:])
 	binary.LittleEndian.PutUint32(msg[4:], 0) // the nonce, in place as in seal
-	plaintext, err := k.receive.Open(msg[HeaderLen:HeaderLen], msg[4:HeaderLen], msg[HeaderLen:], nil)
+	plaintext, err := k.receive.Open(dst, msg[4:HeaderLen], msg[HeaderLen:], nil)
 	binary.LittleEndian.PutUint32(msg[4:], k.id.local)
 	if err != nil {
 		return nil, ErrForged
@@ -189,7 +198,7 @@ func (k *Keypair) open(msg []byte) ([]byte, error) {
 	if !k.confirmed.Load() {
 		k.keys.promote(k)
 	}
-	k.keys.received(now, len(plaintext) > 0)
+	k.keys.received(now, len(plaintext) > len(dst))
 	return plaintext, nil
 }
 

@@ -24,7 +24,7 @@ func FuzzJoinerAdd(f *testing.F) {
 		j := NewJoiner(&checkingSink{t: t}, plain)
 		for i := 0; len(in) >= 2; i++ {
 			n := min(int(binary.BigEndian.Uint16(in)), len(in)-2)
-			if _, fault := j.Add(uint32(i%7/6), in[2:2+n]); fault >= FaultCount {
+			if fault := arrive(j, uint32(i%7/6), in[2:2+n], unsealed{forged: i%5 == 4}); fault >= FaultCount {
 				t.Fatal(fault)
 			}
 			in = in[2+n:]

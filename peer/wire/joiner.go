@@ -1,24 +1,29 @@
 package wire
 
 import (
-	"bytes"
 	"encoding/binary"
 )
 
 // Sink takes the packets a Joiner puts together.
 type Sink interface {
-	// Packet is given one packet in several parts, to be written with one writev. parts[0] begins with the virtio-net
-	// header, and holds the whole frame if that is no longer than 2 KB, else at least all headers of a super-frame or the
-	// first 256 bytes. The parts are valid only during the call, and the Joiner must not be called from it.
+	// Packet is given one packet in one or two parts, to be written with one writev. parts[0] begins with the virtio-net
+	// header, and holds the whole frame if that is a super-frame or no longer than 2 KB, else at least the first 256 bytes
+	// or all headers. The parts are valid only during the call, and the Joiner must not be called from it.
 	Packet(source uint32, parts [][]byte)
 }
 
 const (
-	maxRuns  = 8    // stretches of super-frames that can be pending
-	maxParts = 128  // segments in one of them; well below IOV_MAX
-	scratch  = 2048 // bytes; frames up to this size reach the sink in one part
-	eager    = 256  // bytes of longer frames that are copied to the first part
+	maxRuns = 8    // stretches of super-frames that can be pending
+	scratch = 2048 // bytes; frames up to this size reach the sink in one part
+	eager   = 256  // bytes of longer frames that are copied to the first part
 )
+
+// Opener decrypts the data messages of a session; *session.Keypair is one.
+type Opener interface {
+	// OpenTo authenticates a data message and appends its plaintext to dst, whose free space shares no memory with the
+	// message, or begins where the message's ciphertext does.
+	OpenTo(dst, msg []byte) ([]byte, error)
+}
 
 // Joiner turns plaintexts back into packets, one batch of datagrams at a time. It belongs to one goroutine.
 //
@@ -43,6 +48,7 @@ type Joiner struct {
 	pieces reassembler
 	parts  [2][]byte
 	room   [VnetLen + scratch]byte
+	saved  [segmentLen + maxHeaders]byte // what a segment covers while it is opened
 }
 
 // NewJoiner makes a Joiner for a sink. plain is for a TAP without offloads: every packet is then one frame with all its
@@ -51,12 +57,40 @@ func NewJoiner(sink Sink, plain bool) *Joiner {
 	j := &Joiner{sink: sink, plain: plain}
 	for i := range j.runs {
 		j.order[i] = &j.runs[i]
-		j.runs[i].parts = make([][]byte, 1, 1+maxParts)
 	}
 	return j
 }
 
-// Add takes one opened plaintext from a source. It must stay valid, and in plain mode may be written to, until Flush.
+// Open opens a data message of a source, of at least DataOverhead bytes. The SEGMENT that comes next is decrypted to where
+// its payload continues the packet that is being joined, so that it need not be copied, and is done with: joined is true.
+// All other plaintexts lie in the message then, for Add. An error is the opener's.
+func (j *Joiner) Open(source uint32, by Opener, msg []byte) (plaintext []byte, joined bool, err error) {
+	home := msg[DataHeaderLen : len(msg)-TagLen]
+	var r *run
+	if j.used > 0 {
+		r = j.order[j.used-1]
+	}
+	if r == nil || !r.expects(source, len(home)) {
+		plaintext, err = by.OpenTo(home[:0], msg)
+		return plaintext, false, err
+	}
+	spot := r.buf[r.end-r.lead:][:len(home):len(home)]
+	saved := j.saved[:copy(j.saved[:], spot[:r.lead])]
+	plaintext, err = by.OpenTo(spot[:0], msg)
+	joined = err == nil && r.continues(source, plaintext)
+	if !joined && err == nil {
+		plaintext = home[:copy(home, plaintext)]
+	}
+	copy(spot, saved)
+	if joined {
+		r.end += len(home) - r.lead
+		r.count++
+		j.grown(r)
+	}
+	return plaintext, joined, err
+}
+
+// Add takes one opened plaintext from a source. In plain mode it may be written to; it is not kept.
 //
 // It returns the plaintext's (first) kind. KindHeartbeat, KindRelay, KindFlood and KindFast are the caller's to handle, KindEnd is a
 // keepalive, all others have been dealt with. With a fault the plaintext, or in a bundle the rest of it, is dropped.
@@ -159,9 +193,7 @@ func (j *Joiner) addSegment(source uint32, b []byte) Fault {
 	for i := j.used - 1; i >= 0; i-- {
 		if r := j.order[i]; r.continues(source, b) {
 			r.add(b)
-			if r.complete() {
-				j.flushComplete(source)
-			}
+			j.grown(r)
 			return FaultNone
 		}
 	}
@@ -175,10 +207,15 @@ func (j *Joiner) addSegment(source uint32, b []byte) Fault {
 	r := j.order[j.used]
 	j.used++
 	r.begin(source, &s, h, b)
-	if r.complete() {
-		j.flushComplete(source)
-	}
+	j.grown(r)
 	return FaultNone
+}
+
+// grown emits what can be when a segment was added to a run.
+func (j *Joiner) grown(r *run) {
+	if r.complete() {
+		j.flushComplete(r.source)
+	}
 }
 
 // flushSource emits all runs of a source, before something else of it.
@@ -210,14 +247,13 @@ func (j *Joiner) flushComplete(source uint32) {
 func (j *Joiner) emit(i int) {
 	r := j.order[i]
 	if j.plain {
-		for k, payload := range r.parts[1:] {
-			j.plainSegment(r.source, &r.head, r.headers(), r.first+k, payload)
+		for k := range r.count {
+			j.plainSegment(r.source, &r.head, r.same[segmentLen:r.lead], r.first+k, r.payload(k))
 		}
 	} else {
-		r.parts[0] = r.assemble(j.room[:])
-		j.sink.Packet(r.source, r.parts)
+		j.parts[0] = r.assemble()
+		j.sink.Packet(r.source, j.parts[:1])
 	}
-	r.reset()
 	j.used--
 	copy(j.order[i:], j.order[i+1:j.used+1])
 	j.order[j.used] = r
@@ -278,17 +314,4 @@ func (j *Joiner) addFragment(source uint32, b []byte) Fault {
 		j.plainSegment(source, &s, head, i, payload[i*size:min((i+1)*size, len(payload))])
 	}
 	return FaultNone
-}
-
-// continues tells whether b, at least segmentLen bytes, is the segment that comes next in this run. The headers were
-// checked with the first segment, so it is enough that they are the same bytes.
-func (r *run) continues(source uint32, b []byte) bool {
-	if r.source != source || int(getIndex(b)) != r.first+len(r.parts)-1 || r.complete() || len(r.parts) > maxParts {
-		return false
-	}
-	n := len(r.lead)
-	if len(b) <= n || !bytes.Equal(b[:12], r.lead[:12]) || !bytes.Equal(b[14:n], r.lead[14:]) {
-		return false
-	}
-	return r.head.fits(int(getIndex(b)), len(b)-n)
 }

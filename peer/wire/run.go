@@ -1,5 +1,7 @@
 package wire
 
+import "bytes"
+
 // shape is what all segments of one super-frame have in common.
 type shape struct {
 	headers
@@ -16,16 +18,28 @@ func (s *shape) fits(index, payload int) bool {
 	return payload == s.gsoSize
 }
 
-// run is a stretch of consecutive segments of one super-frame, all of them in the receive buffers of one batch.
+// run is a stretch of consecutive segments of one super-frame. It grows as the packet that it will be:
+//
+//	 0            6           16            lead           end
+//	+------------+-----------+-------------+--------------+
+//	| unused     | virtio    | headers     | payload  ... | buf
+//	+------------+-----------+-------------+--------------+
+//
+// Until it is assembled the first sixteen bytes are those of the first SEGMENT.
 type run struct {
 	source uint32
 	first  int // index of the first segment
-	size   int // bytes of payload so far
+	count  int // segments so far
 	head   shape
-	csum   uint16   // offset of the checksum from headers.l4
-	lead   []byte   // the first segment up to its payload
-	parts  [][]byte // [0] is kept free for the headers; payload follows
+	csum   uint16                        // offset of the checksum from headers.l4
+	lead   int                           // bytes of a segment up to its payload
+	same   [segmentLen + maxHeaders]byte // what the first segment had there
+	buf    []byte                        // made when it is needed first, and kept
+	end    int
 }
+
+// runBuffer holds the longest super-frame that checkSegment lets pass, and what a SEGMENT has before it.
+const runBuffer = segmentLen + EthernetLen + 4*maxTags + 40 + maxIP
 
 // checkSegment reads a SEGMENT of at least segmentLen bytes that does not continue a run.
 func checkSegment(b []byte) (s segment, h shape, fault Fault) {
@@ -48,45 +62,61 @@ func checkSegment(b []byte) (s segment, h shape, fault Fault) {
 	return s, h, FaultNone
 }
 
+// begin starts the run with a segment that checkSegment found good.
 func (r *run) begin(source uint32, s *segment, h shape, b []byte) {
-	r.source, r.first, r.size = source, int(s.index), 0
-	r.head, r.csum = h, s.csumOffset
-	r.lead = b[:segmentLen+h.end]
-	r.add(b)
+	if r.buf == nil {
+		r.buf = make([]byte, runBuffer)
+	}
+	r.source, r.first, r.count = source, int(s.index), 1
+	r.head, r.csum, r.lead = h, s.csumOffset, segmentLen+h.end
+	copy(r.same[:], b[:r.lead])
+	r.end = copy(r.buf, b)
 }
 
 // add appends the payload of a segment that continues the run.
 func (r *run) add(b []byte) {
-	payload := b[len(r.lead):]
-	r.size += len(payload)
-	r.parts = append(r.parts, payload)
+	r.end += copy(r.buf[r.end:], b[r.lead:])
+	r.count++
 }
 
-func (r *run) headers() []byte { return r.lead[segmentLen:] }
+// size is how many bytes of payload there are.
+func (r *run) size() int { return r.end - r.lead }
+
+// payload is that of segment number i of the run.
+func (r *run) payload(i int) []byte {
+	from := r.lead + i*r.head.gsoSize
+	return r.buf[from:min(from+r.head.gsoSize, r.end)]
+}
 
 // complete tells whether the last segment is there; nothing can continue the run then.
-func (r *run) complete() bool { return r.first+len(r.parts)-1 == r.head.count }
+func (r *run) complete() bool { return r.first+r.count == r.head.count }
 
-// assemble writes virtio-net header and headers of the run's packet to the start of room.
-func (r *run) assemble(room []byte) []byte {
-	h := &r.head
+// expects tells whether the segment that comes next may be a plaintext of size bytes.
+func (r *run) expects(source uint32, size int) bool {
+	return r.source == source && !r.complete() && size > r.lead && r.head.fits(r.first+r.count, size-r.lead)
+}
+
+// continues tells whether b is the segment that comes next. The headers were checked with the first segment, so it is
+// enough that they are the same bytes.
+func (r *run) continues(source uint32, b []byte) bool {
+	n := r.lead
+	return r.expects(source, len(b)) && int(getIndex(b)) == r.first+r.count &&
+		bytes.Equal(b[:12], r.same[:12]) && bytes.Equal(b[14:n], r.same[14:n])
+}
+
+// assemble makes the run the packet that it is.
+func (r *run) assemble() []byte {
+	h, packet := &r.head, r.buf[segmentLen-VnetLen:r.end]
 	v := vnet{flags: vnetNeedsCsum, csumStart: uint16(h.l4), csumOffset: r.csum}
-	if len(r.parts) > 2 {
+	if r.count > 1 {
 		v.gsoType, v.hdrLen, v.gsoSize = h.gsoType, uint16(h.end), uint16(h.gsoSize)
 		if r.first != 0 {
 			v.gsoType &^= gsoECN
 		}
 	}
-	v.put(room)
-	b := append(room[:VnetLen], r.headers()...)
-	h.rewrite(b[VnetLen:], stretch{
-		first: r.first, last: r.complete(), gsoSize: h.gsoSize, payload: r.size,
+	v.put(packet)
+	h.rewrite(packet[VnetLen:], stretch{
+		first: r.first, last: r.complete(), gsoSize: h.gsoSize, payload: r.size(),
 	})
-	return b
-}
-
-// reset lets go of the batch's buffers.
-func (r *run) reset() {
-	clear(r.parts)
-	r.parts, r.lead = r.parts[:1], nil
+	return packet
 }
