@@ -32,6 +32,7 @@ const (
 	dropTunnel                     // the kernel's VXLAN refused a packet
 	dropSpoofed                    // a container called itself something that it is not
 	dropPolicy                     // the policy forbids it
+	dropOutdated                   // an acknowledgement of TCP that a later one of its batch includes
 	dropCount
 )
 
@@ -39,7 +40,7 @@ var dropNames = [dropCount]string{
 	"no_session", "no_path", "seal", "unknown_index", "open", "short", "bad_frame",
 	"handshake_queue", "send", "too_big", "tap", "evicted",
 	"staged", "relay_link", "relay_unknown", "relay_hops", "flood_seen", "stream", "tunnel",
-	"spoofed", "policy",
+	"spoofed", "policy", "ack_outdated",
 }
 
 // counters is written by every goroutine of the data plane and read by

@@ -16,12 +16,13 @@ const receiveSlots = 16
 // downlink carries datagrams from one UDP socket to local ports: receive, open in
 // place, join, decide, write, all in one lane.
 type downlink struct {
-	dp      *dataplane
-	recv    *link.Receiver // nil: messages come another way
-	out     *output        // answers to heartbeats
-	joiner  *wire.Joiner
-	reply   []byte // the answer being written
-	evicted uint64 // of joiner.Evicted, counted already
+	dp       *dataplane
+	recv     *link.Receiver // nil: messages come another way
+	out      *output        // answers to heartbeats
+	joiner   *wire.Joiner
+	reply    []byte // the answer being written
+	evicted  uint64 // of joiner.Evicted, counted already; so is outdated
+	outdated uint64
 
 	index uint32 // of the key used last; a batch is mostly one peer's
 	entry keyEntry
@@ -69,6 +70,10 @@ func (d *downlink) finish() {
 	if n := d.joiner.Evicted(); n != d.evicted {
 		d.dp.counters.add(dropEvicted, n-d.evicted)
 		d.evicted = n
+	}
+	if n := d.joiner.Outdated(); n != d.outdated {
+		d.dp.counters.add(dropOutdated, n-d.outdated)
+		d.outdated = n
 	}
 	d.out.flush()
 }

@@ -27,7 +27,8 @@ type Opener interface {
 
 // Joiner turns plaintexts back into packets, one batch of datagrams at a time. It belongs to one goroutine.
 //
-// FRAMEs go to the sink at once. SEGMENTs that continue each other become one run, which goes to the sink as one packet:
+// FRAMEs go to the sink at once, but for acknowledgements of TCP, of which the last of several is enough. SEGMENTs that
+// continue each other become one run, which goes to the sink as one packet:
 //
 //	            first SEGMENT           next index, same headers
 //	(free) ----------------> (pending) -------------+
@@ -46,9 +47,12 @@ type Joiner struct {
 	used  int           // how many are pending
 
 	pieces reassembler
-	parts  [2][]byte
-	room   [VnetLen + scratch]byte
-	saved  [segmentLen + maxHeaders]byte // what a segment covers while it is opened
+
+	ack      acknowledgement
+	outdated uint64
+	parts    [2][]byte
+	room     [VnetLen + scratch]byte
+	saved    [segmentLen + maxHeaders]byte // what a segment covers while it is opened
 }
 
 // NewJoiner makes a Joiner for a sink. plain is for a TAP without offloads: every packet is then one frame with all its
@@ -112,11 +116,12 @@ func (j *Joiner) Add(source uint32, plaintext []byte) (Kind, Fault) {
 	return kind, FaultKind
 }
 
-// Flush ends a batch: all pending runs go to the sink, and no plaintext is referred to any more.
+// Flush ends a batch: all that is pending goes to the sink.
 func (j *Joiner) Flush() {
 	for j.used > 0 {
 		j.emit(0)
 	}
+	j.release()
 }
 
 // Evicted is how many packets that had arrived in part were given up to make room for others.
@@ -155,7 +160,7 @@ func (j *Joiner) addFrames(source uint32, b []byte) Fault {
 	return FaultNone
 }
 
-// frame emits a frame that is no super-frame.
+// frame checks a frame that is no super-frame, and emits it.
 func (j *Joiner) frame(source uint32, v *vnet, frame []byte) Fault {
 	if v.flags&vnetNeedsCsum != 0 {
 		if !csumFits(v.csumStart, v.csumOffset, len(frame)) {
@@ -169,6 +174,15 @@ func (j *Joiner) frame(source uint32, v *vnet, frame []byte) Fault {
 	if j.plain {
 		*v = vnet{}
 	}
+	if !j.keep(source, v, frame) {
+		j.release()
+		j.give(source, v, frame)
+	}
+	return FaultNone
+}
+
+// give hands a frame that is no super-frame to the sink.
+func (j *Joiner) give(source uint32, v *vnet, frame []byte) {
 	v.put(j.room[:])
 	n := len(frame)
 	if n > scratch {
@@ -182,7 +196,6 @@ func (j *Joiner) frame(source uint32, v *vnet, frame []byte) Fault {
 		j.sink.Packet(source, j.parts[:2])
 	}
 	j.parts = [2][]byte{}
-	return FaultNone
 }
 
 // addSegment puts a segment at the end of the run it continues, or begins one.
@@ -246,6 +259,7 @@ func (j *Joiner) flushComplete(source uint32) {
 // emit gives the run at order[i] to the sink and frees it.
 func (j *Joiner) emit(i int) {
 	r := j.order[i]
+	j.release()
 	if j.plain {
 		for k := range r.count {
 			j.plainSegment(r.source, &r.head, r.same[segmentLen:r.lead], r.first+k, r.payload(k))
@@ -285,6 +299,7 @@ func (j *Joiner) addFragment(source uint32, b []byte) Fault {
 		return fault
 	}
 	j.flushSource(source)
+	j.release()
 	var v vnet
 	v.get(packet)
 	frame := packet[VnetLen:]
