@@ -218,7 +218,7 @@ func (p *Paths) Answered(now time.Time, w Way, rtt time.Duration) {
 		return
 	}
 	if s.rtt == 0 || !s.up {
-		s.rtt = rtt
+		s.rtt, s.least = rtt, least{}
 	}
 	s.rtt += (rtt - s.rtt) / 8 // smoothed as RFC 6298 does
 	s.rtt = max(s.rtt, time.Microsecond)

@@ -117,6 +117,27 @@ func TestLeastRoundTrip(t *testing.T) {
 	}
 }
 
+// The traffic that a way takes makes it slower, and would do so with any other. A network that became slower is left.
+func TestLoadIsNoReasonToTakeAnotherWay(t *testing.T) {
+	w := newWorld(direct(1), direct(2))
+	w.rtts = map[Way]time.Duration{direct(1): time.Millisecond, direct(2): time.Millisecond}
+	w.run(20 * time.Second)
+	for i := range 30 {
+		w.rtts[direct(1)] = 30 * time.Millisecond
+		w.run(9 * time.Second)
+		w.rtts[direct(1)] = time.Millisecond // the queue is empty for a moment
+		w.run(time.Second)
+		if w.p.Best() != direct(1) {
+			t.Fatalf("left for %v after %d loads", w.p.Best(), i+1)
+		}
+	}
+	w.rtts[direct(1)] = 30 * time.Millisecond
+	w.run(leastWindow + 5*time.Second)
+	if w.p.Best() != direct(2) {
+		t.Errorf("still %v a minute after its network became slower", w.p.Best())
+	}
+}
+
 func TestPathsFailOverAndReturn(t *testing.T) {
 	w := newWorld(direct(1), stream)
 	w.rtts = map[Way]time.Duration{direct(1): time.Millisecond, stream: 2 * time.Millisecond}

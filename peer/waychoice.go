@@ -40,12 +40,13 @@ func (s *wayState) patience() int {
 	return max(lostBeats, min(int(n), lostBeatsMax))
 }
 
-// score orders ways that are up: less is better.
+// score orders ways that are up: less is better. It is the least of the last while: what traffic itself adds, on the way that
+// takes it, is no reason to take another, which would be as busy then.
 func (s *wayState) score() time.Duration {
 	if s.rtt == 0 {
 		return unmeasured
 	}
-	return s.rtt
+	return s.least.get()
 }
 
 // settleBest chooses the way that traffic takes. While nothing works it stays
@@ -87,7 +88,7 @@ func (s *wayState) beats(o *wayState) bool {
 // to when it is hardly slower.
 func (s *wayState) clearly(o *wayState, first bool) bool {
 	if s.way.Kind == WayDirect && o.way.Kind == WayDirect && first {
-		return s.rtt > 0 && s.rtt <= o.score()+slack(s.rtt)/2
+		return s.rtt > 0 && s.score() <= o.score()+slack(s.score())/2
 	}
 	return s.beats(o)
 }
