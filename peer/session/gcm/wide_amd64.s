@@ -171,13 +171,21 @@ go:
 
 #define FIRST(a, b) VAESENC a, X31, X31; VAESENC b, X31, X31
 
-// START sets up the registers: R11 points at the nonce.
+// START sets up the registers: R11 points at the nonce. That is read as it was
+// written just before, four bytes and eight: a load across two stores waits for
+// both to reach the cache.
 #define START \
 	VBROADCASTI32X4 wreverse<>(SB), Z5    \
-	VMOVQ           (R11), X4             \
-	VPINSRD         $2, 8(R11), X4, X4    \
-	MOVL            $0x01000000, R10      \
-	VPINSRD         $3, R10, X4, X4       \
+	MOVL            (R11), R10            \
+	MOVQ            4(R11), R12           \
+	MOVQ            R12, R13              \
+	SHLQ            $32, R13              \
+	ORQ             R13, R10              \
+	VMOVQ           R10, X4               \
+	SHRQ            $32, R12              \
+	MOVQ            $0x0100000000000000, R13 \
+	ORQ             R13, R12              \
+	VPINSRQ         $1, R12, X4, X4       \
 	VBROADCASTI32X4 (ROUNDS+0)(AX), Z16   \
 	VPXORQ          X16, X4, X31          \
 	VPSHUFB         X5, X4, X4            \
