@@ -81,7 +81,7 @@ func (j *Joiner) Open(source uint32, by Opener, msg []byte) (plaintext []byte, j
 	spot := r.buf[r.end-r.lead:][:len(home):len(home)]
 	saved := j.saved[:copy(j.saved[:], spot[:r.lead])]
 	plaintext, err = by.OpenTo(spot[:0], msg)
-	joined = err == nil && r.continues(source, plaintext)
+	joined = err == nil && r.matches(plaintext)
 	if !joined && err == nil {
 		plaintext = home[:copy(home, plaintext)]
 	}

@@ -96,12 +96,14 @@ func (r *run) expects(source uint32, size int) bool {
 	return r.source == source && !r.complete() && size > r.lead && r.head.fits(r.first+r.count, size-r.lead)
 }
 
-// continues tells whether b is the segment that comes next. The headers were checked with the first segment, so it is
-// enough that they are the same bytes.
-func (r *run) continues(source uint32, b []byte) bool {
+// continues tells whether b is the segment that comes next.
+func (r *run) continues(source uint32, b []byte) bool { return r.expects(source, len(b)) && r.matches(b) }
+
+// matches tells whether b, which is as long as the run expects, is the segment that comes next. The headers were checked with
+// the first segment, so it is enough that they are the same bytes.
+func (r *run) matches(b []byte) bool {
 	n := r.lead
-	return r.expects(source, len(b)) && int(getIndex(b)) == r.first+r.count &&
-		bytes.Equal(b[:12], r.same[:12]) && bytes.Equal(b[14:n], r.same[14:n])
+	return int(getIndex(b)) == r.first+r.count && bytes.Equal(b[:12], r.same[:12]) && bytes.Equal(b[14:n], r.same[14:n])
 }
 
 // assemble makes the run the packet that it is.
