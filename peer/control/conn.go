@@ -157,7 +157,7 @@ func (c *Conn) read() error {
 			return err
 		}
 		if c.ahead.Buffered() == 0 {
-			c.in.buf = nil // idle connections hold little
+			c.in.give() // idle connections hold little
 			return nil
 		}
 	}

@@ -47,7 +47,8 @@ var (
 type half struct {
 	cs    *noise.CipherState
 	rekey uint64 // messages between rekeys
-	buf   []byte // scratch, one frame's plaintext or ciphertext
+	buf   []byte // one frame's plaintext or ciphertext; borrowed
+	spare *spare // where buf is from; nil: made anew
 }
 
 // turn rekeys when it is time. Both ends count alike.
@@ -55,6 +56,12 @@ func (h *half) turn() {
 	if h.cs.Nonce()%h.rekey == 0 {
 		h.cs.Rekey()
 	}
+}
+
+// give returns the buffer; what open returned last is not valid any more.
+func (h *half) give() {
+	h.spare.give(h.buf)
+	h.buf = nil
 }
 
 // seal appends msg to out as frames.
@@ -68,6 +75,10 @@ func (h *half) seal(out, msg []byte) ([]byte, error) {
 		flags := byte(0)
 		if len(msg) > 0 {
 			flags |= flagMore
+		}
+		if cap(h.buf) <= len(part) {
+			h.give()
+			h.buf = h.spare.take(1 + len(part))
 		}
 		h.buf = append(append(h.buf[:0], flags), part...)
 		out = binary.BigEndian.AppendUint16(out, uint16(len(h.buf)+tagLen))
@@ -93,7 +104,8 @@ func (h *half) open(r io.Reader) (part []byte, more bool, err error) {
 		return nil, false, errFrame
 	}
 	if cap(h.buf) < n {
-		h.buf = make([]byte, n)
+		h.give()
+		h.buf = h.spare.take(n)
 	}
 	b := h.buf[:n]
 	if _, err := io.ReadFull(r, b); err != nil {

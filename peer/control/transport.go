@@ -36,6 +36,7 @@ type Transport struct {
 	accept limiter
 	half   halfOpen
 	count  counters
+	spare  spare
 	wake   chan struct{} // capacity 1: Run should look at dials
 	group  sync.WaitGroup
 	psks   atomic.Pointer[[][32]byte]
@@ -252,8 +253,8 @@ func (t *Transport) serve(tcp *net.TCPConn, dialled string, s session) {
 	c := &Conn{
 		dialled: dialled, remote: remoteOf(tcp), static: s.static, version: s.version,
 		tr: t, tcp: tcp, ahead: bufio.NewReaderSize(tcp, readAhead),
-		in:  half{cs: s.recv, rekey: t.limits.Rekey},
-		out: half{cs: s.send, rekey: t.limits.Rekey},
+		in:  half{cs: s.recv, rekey: t.limits.Rekey, spare: &t.spare},
+		out: half{cs: s.send, rekey: t.limits.Rekey, spare: &t.spare},
 	}
 	c.beat = time.AfterFunc(t.limits.Heartbeat, c.remind)
 	if !t.register(c) {

@@ -93,8 +93,15 @@ func (c *Conn) sayGoodbye(box *outbox) error {
 // seal adds m to the box and writes the box when it is full.
 func (c *Conn) seal(box *outbox, m *wire.Control) error {
 	var err error
+	if n := proto.Size(m); cap(box.plain) < n {
+		c.tr.spare.give(box.plain)
+		box.plain = c.tr.spare.take(n)
+	}
 	if box.plain, err = (proto.MarshalOptions{}).MarshalAppend(box.plain[:0], m); err != nil {
 		return fmt.Errorf("encode message: %w", err)
+	}
+	if n := len(box.plain) + 2 + 1 + tagLen; box.frames == nil { // longer ones grow
+		box.frames = c.tr.spare.take(n)
 	}
 	if box.frames, err = c.out.seal(box.frames, box.plain); err != nil {
 		return fmt.Errorf("send: %w", err)
@@ -117,7 +124,10 @@ func (c *Conn) write(box *outbox) error {
 		}
 		b = b[n:]
 	}
-	*box, c.out.buf = outbox{}, nil // idle connections hold nothing
+	c.tr.spare.give(box.frames) // idle connections hold nothing
+	c.tr.spare.give(box.plain)
+	*box = outbox{}
+	c.out.give()
 	c.beat.Reset(c.tr.limits.Heartbeat)
 	return nil
 }
