@@ -24,7 +24,7 @@ func (m *Mesh) view() *View {
 }
 
 func (m *Mesh) connViews() []ConnView {
-	var out []ConnView
+	out := make([]ConnView, 0, len(m.conns.byID))
 	for _, c := range m.conns.byID {
 		if c.joined {
 			out = append(out, m.liveView(c))

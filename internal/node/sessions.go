@@ -46,7 +46,7 @@ type sessionLoop struct {
 	secrets atomic.Pointer[[]peer.Secret] // of data sessions
 	wake    chan struct{}
 	roused  atomic.Bool                 // all ways are to be tried at once
-	reports atomic.Pointer[pathReports] // for users
+	reports shownPaths                  // for users
 
 	book peerBook
 	idle time.Duration // see engagedFor
