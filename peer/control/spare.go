@@ -1,9 +1,14 @@
 package control
 
-import "sync"
+import (
+	"bufio"
+	"io"
+	"sync"
+)
 
 const (
 	leastSpare = 2 << 10  // bytes: the record of a peer with some 30 links
+	readAhead  = 2 << 10  // bytes: some frames; longer ones are read to where they are opened
 	mostSpare  = 64 << 10 // bytes; larger ones are left to the collector, as they are rare
 )
 
@@ -12,7 +17,24 @@ const (
 // makes one message go to all of them. What nobody borrows goes with the second
 // collection. Its methods may be called concurrently; a nil spare lends new buffers.
 type spare struct {
-	pool sync.Pool
+	pool    sync.Pool
+	readers sync.Pool
+}
+
+// reader lends what reads ahead of from.
+func (s *spare) reader(from io.Reader) *bufio.Reader {
+	r, _ := s.readers.Get().(*bufio.Reader)
+	if r == nil {
+		return bufio.NewReaderSize(from, readAhead)
+	}
+	r.Reset(from)
+	return r
+}
+
+// giveReader takes a reader back; what it has read ahead is lost.
+func (s *spare) giveReader(r *bufio.Reader) {
+	r.Reset(nil)
+	s.readers.Put(r)
 }
 
 // take lends an empty buffer with room for n bytes. It may be grown.

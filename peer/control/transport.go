@@ -1,7 +1,6 @@
 package control
 
 import (
-	"bufio"
 	"context"
 	"crypto/ecdh"
 	"errors"
@@ -30,18 +29,19 @@ var ErrFamily = errors.New("address family not available on this host")
 // be called concurrently and, Run excepted, do not block. All goroutines are
 // Run's.
 type Transport struct {
-	cfg    Config
-	limits Limits
-	key    noise.DHKey
-	accept limiter
-	half   halfOpen
-	count  counters
-	spare  spare
-	wake   chan struct{} // capacity 1: Run should look at dials
-	group  sync.WaitGroup
-	psks   atomic.Pointer[[][32]byte]
-	events chan<- Event // set by Run
-	done   <-chan struct{}
+	cfg     Config
+	limits  Limits
+	key     noise.DHKey
+	accept  limiter
+	half    halfOpen
+	count   counters
+	spare   spare
+	resting resting       // set by Run
+	wake    chan struct{} // capacity 1: Run should look at dials
+	group   sync.WaitGroup
+	psks    atomic.Pointer[[][32]byte]
+	events  chan<- Event // set by Run
+	done    <-chan struct{}
 
 	mu    sync.Mutex // for what follows
 	state state
@@ -200,6 +200,14 @@ func (t *Transport) Run(ctx context.Context, events chan<- Event) error {
 	t.events, t.done = events, ctx.Done()
 	listeners := t.state.listeners
 	t.mu.Unlock()
+	var err error
+	if t.resting, err = newResting(); err != nil {
+		for _, l := range listeners {
+			_ = l.Close()
+		}
+		return err
+	}
+	t.group.Go(func() { t.watch(ctx) })
 	for _, l := range listeners {
 		t.group.Go(func() { t.acceptFrom(ctx, l) })
 	}
@@ -219,6 +227,13 @@ func (t *Transport) stop() []*Conn {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.state.stopped = true
+	return slices.Collect(maps.Values(t.state.conns))
+}
+
+// all lists the connections there are.
+func (t *Transport) all() []*Conn {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	return slices.Collect(maps.Values(t.state.conns))
 }
 
@@ -252,7 +267,7 @@ func (t *Transport) emit(e Event) {
 func (t *Transport) serve(tcp *net.TCPConn, dialled string, s session) {
 	c := &Conn{
 		dialled: dialled, remote: remoteOf(tcp), static: s.static, version: s.version,
-		tr: t, tcp: tcp, ahead: bufio.NewReaderSize(tcp, readAhead),
+		tr: t, tcp: tcp,
 		in:  half{cs: s.recv, rekey: t.limits.Rekey, spare: &t.spare},
 		out: half{cs: s.send, rekey: t.limits.Rekey, spare: &t.spare},
 	}
@@ -263,7 +278,9 @@ func (t *Transport) serve(tcp *net.TCPConn, dialled string, s session) {
 		return
 	}
 	t.emit(Up{Conn: c})
-	t.group.Go(c.sit) // with a stack that no handshake has stretched
+	if !c.rest() {
+		t.group.Go(c.sit)
+	}
 }
 
 // ended forgets a connection of which both directions have ended.
