@@ -36,7 +36,7 @@ type conn struct {
 	peer     Name
 	uid      uint64
 	sum      uint64  // both ends' tiebreaks, wrapping
-	record   *Signed // as shown in Hello
+	record   *Signed // as shown in Hello, or the newest of that run
 	said     string  // reason of the other end's Goodbye
 	standing standing
 	flow     flow

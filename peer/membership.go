@@ -184,9 +184,21 @@ func (m *Mesh) admit(s *Signed) bool {
 	}
 	m.topo.touchFor(m.now, held, s)
 	m.topo.put(s)
+	m.share(m.conns.byPeer[name])
 	m.gossip.sums.dirty = true
 	m.counters.RecordsNew++
 	return true
+}
+
+// share has a connection know its peer by the record held, if that is of the run
+// the connection is with: the one shown in Hello would take as much memory again.
+func (m *Mesh) share(c *conn) {
+	if c == nil {
+		return
+	}
+	if held := m.topo.crdt.get(c.peer); held != nil && held.Record.UID == c.uid && held.x25519 == c.static {
+		c.record = held
+	}
 }
 
 // verify checks the signature of a record that was only parsed so far.

@@ -92,9 +92,6 @@ func (m *Mesh) neighbours() []Neighbour {
 	out := make([]Neighbour, 0, len(m.conns.byPeer))
 	for _, c := range m.conns.joined() {
 		s := c.record
-		if held := m.topo.crdt.get(c.peer); held != nil && held.Record.UID == c.uid {
-			s = held
-		}
 		r := &s.Record
 		out = append(out, Neighbour{
 			Name: c.peer, Nickname: r.Nickname, Key: r.Key, X25519: s.x25519, UID: c.uid,
