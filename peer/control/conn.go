@@ -35,14 +35,14 @@ type Conn struct {
 	tcp    *net.TCPConn
 	in     half          // the reader's
 	ahead  *bufio.Reader // nil while it rests
-	armed  bool          // known to Transport.resting
+	armed  bool          // known to Transport.shared.resting
 	out    half          // the writer's
-	beat   *time.Timer   // to the next heartbeat of ours
 	writer sync.WaitGroup
 
 	mu      sync.Mutex // for what follows
 	pending pending
-	writing bool // a writer runs, or has said goodbye
+	spoke   time.Time // when the last message was written
+	writing bool      // a writer runs, or has said goodbye
 	closing bool
 	ended   bool      // nothing can be written any more
 	rests   bool      // no goroutine reads
@@ -151,16 +151,15 @@ func (c *Conn) sit() {
 func (c *Conn) end(err error) {
 	c.fail(err)
 	c.writer.Wait()
-	c.beat.Stop()
 	c.tr.ended(c)
 }
 
 // read delivers messages until none is left at the moment; an error is the end
 // of the stream.
 func (c *Conn) read() error {
-	c.ahead = c.tr.spare.reader(c.tcp)
+	c.ahead = c.tr.shared.spare.reader(c.tcp)
 	defer func() { // idle connections hold nothing
-		c.tr.spare.giveReader(c.ahead)
+		c.tr.shared.spare.giveReader(c.ahead)
 		c.ahead = nil
 		c.in.give()
 	}()

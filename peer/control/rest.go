@@ -52,30 +52,31 @@ func newResting() (resting, error) {
 	return resting{epoll: f, fd: raw}, nil
 }
 
-// watch wakes connections on which something came until ctx ends, and those on
-// which nothing came for too long.
+// watch wakes connections on which something came until ctx ends; it has those that
+// said nothing for a while send a heartbeat, and ends those on which nothing came for
+// too long. The times are right to an eighth.
 func (t *Transport) watch(ctx context.Context) {
 	defer func() { // all that rest must not rest on
-		_ = t.resting.epoll.Close()
+		_ = t.shared.resting.epoll.Close()
 		for _, c := range t.all() {
 			t.rouse(c.id)
 		}
 	}()
-	stop := context.AfterFunc(ctx, func() { _ = t.resting.epoll.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = t.shared.resting.epoll.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	every := t.limits.Idle / 8
+	every := min(t.limits.Idle, t.limits.Heartbeat) / 8
 	look := time.Now().Add(every)
 	for ctx.Err() == nil {
-		_ = t.resting.epoll.SetReadDeadline(look)
+		_ = t.shared.resting.epoll.SetReadDeadline(look)
 		if ctx.Err() != nil { // the deadline that ends us must be the last
 			return
 		}
-		if err := t.resting.wait(t.rouse); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		if err := t.shared.resting.wait(t.rouse); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.cfg.Log.Error("cannot wait for control connections", "err", err)
 			return
 		}
 		if now := time.Now(); !now.Before(look) {
-			t.endSilent(now)
+			t.lookAround(now, every)
 			look = now.Add(every)
 		}
 	}
@@ -141,11 +142,12 @@ func (t *Transport) rouse(id uint64) {
 	}
 }
 
-// endSilent ends the resting connections on which nothing came for too long.
-func (t *Transport) endSilent(now time.Time) {
+// lookAround sees to the times of all connections.
+func (t *Transport) lookAround(now time.Time, every time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, c := range t.state.conns {
+		c.remind(now, t.limits.Heartbeat-every)
 		c.mu.Lock()
 		if c.rests && now.Sub(c.quiet) >= t.limits.Idle {
 			c.rests = false
@@ -163,7 +165,7 @@ func (c *Conn) rest() bool {
 		return false
 	}
 	c.rests, c.quiet = true, time.Now()
-	if c.tr.resting.arm(c) != nil { // closed, or watch has ended
+	if c.tr.shared.resting.arm(c) != nil { // closed, or watch has ended
 		c.rests = false
 	}
 	return c.rests

@@ -29,22 +29,28 @@ var ErrFamily = errors.New("address family not available on this host")
 // be called concurrently and, Run excepted, do not block. All goroutines are
 // Run's.
 type Transport struct {
-	cfg     Config
-	limits  Limits
-	key     noise.DHKey
-	accept  limiter
-	half    halfOpen
-	count   counters
-	spare   spare
-	resting resting       // set by Run
-	wake    chan struct{} // capacity 1: Run should look at dials
-	group   sync.WaitGroup
-	psks    atomic.Pointer[[][32]byte]
-	events  chan<- Event // set by Run
-	done    <-chan struct{}
+	cfg    Config
+	limits Limits
+	key    noise.DHKey
+	accept limiter
+	half   halfOpen
+	count  counters
+	shared shared
+	wake   chan struct{} // capacity 1: Run should look at dials
+	group  sync.WaitGroup
+	psks   atomic.Pointer[[][32]byte]
+	events chan<- Event // set by Run
+	done   <-chan struct{}
 
 	mu    sync.Mutex // for what follows
 	state state
+}
+
+// shared is what spares each connection goroutines and buffers of its own.
+type shared struct {
+	spare   spare
+	writers writers
+	resting resting // set by Run
 }
 
 // state is what a Transport's callers and goroutines share.
@@ -201,7 +207,7 @@ func (t *Transport) Run(ctx context.Context, events chan<- Event) error {
 	listeners := t.state.listeners
 	t.mu.Unlock()
 	var err error
-	if t.resting, err = newResting(); err != nil {
+	if t.shared.resting, err = newResting(); err != nil {
 		for _, l := range listeners {
 			_ = l.Close()
 		}
@@ -267,13 +273,11 @@ func (t *Transport) emit(e Event) {
 func (t *Transport) serve(tcp *net.TCPConn, dialled string, s session) {
 	c := &Conn{
 		dialled: dialled, remote: remoteOf(tcp), static: s.static, version: s.version,
-		tr: t, tcp: tcp,
-		in:  half{cs: s.recv, rekey: t.limits.Rekey, spare: &t.spare},
-		out: half{cs: s.send, rekey: t.limits.Rekey, spare: &t.spare},
+		tr: t, tcp: tcp, spoke: time.Now(),
+		in:  half{cs: s.recv, rekey: t.limits.Rekey, spare: &t.shared.spare},
+		out: half{cs: s.send, rekey: t.limits.Rekey, spare: &t.shared.spare},
 	}
-	c.beat = time.AfterFunc(t.limits.Heartbeat, c.remind)
 	if !t.register(c) {
-		c.beat.Stop()
 		_ = tcp.Close()
 		return
 	}
