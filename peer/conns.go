@@ -77,7 +77,7 @@ func (t *connTable) path(n Name) path {
 
 // joined lists the joined connections by peer name.
 func (t *connTable) joined() []*conn {
-	out := make([]*conn, 0, len(t.byPeer))
+	out := make([]*conn, 0, Ample(len(t.byPeer)))
 	for _, n := range sortedNames(t.byPeer) {
 		out = append(out, t.byPeer[n])
 	}

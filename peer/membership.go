@@ -135,7 +135,7 @@ func (m *Mesh) recompute() {
 
 // list makes peers the reachable ones, sorted.
 func (t *membership) list() {
-	out := make([]*PeerView, 0, t.crdt.reached)
+	out := make([]*PeerView, 0, Ample(t.crdt.reached))
 	for _, e := range t.crdt.records {
 		if e.found(&t.crdt) {
 			out = append(out, e.view)

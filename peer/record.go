@@ -185,7 +185,8 @@ func (s *Signed) verify() error {
 }
 
 func signedBytes(raw []byte) []byte {
-	return append([]byte(recordPrefix), raw...)
+	out := make([]byte, 0, Ample(len(recordPrefix)+len(raw)))
+	return append(append(out, recordPrefix...), raw...)
 }
 
 func (r *Record) wire() *wire.Record {

@@ -118,13 +118,13 @@ func (p *recordParser) count(f field) error {
 	return nil
 }
 
-// reserve makes the lists as long as they will be.
+// reserve makes room for the lists.
 func (p *recordParser) reserve() {
 	if p.addresses > 0 {
 		p.record.Addresses = make([]string, 0, p.addresses)
 	}
 	if p.links > 0 {
-		p.record.Links = make([]Link, 0, p.links)
+		p.record.Links = make([]Link, 0, Ample(p.links))
 	}
 	if p.secrets > 0 {
 		p.record.Secrets = make([]SecretID, 0, p.secrets)

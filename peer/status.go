@@ -24,7 +24,7 @@ func (m *Mesh) view() *View {
 }
 
 func (m *Mesh) connViews() []ConnView {
-	out := make([]ConnView, 0, len(m.conns.byID))
+	out := make([]ConnView, 0, Ample(len(m.conns.byID)))
 	for _, c := range m.conns.byID {
 		if c.joined {
 			out = append(out, m.liveView(c))
@@ -89,7 +89,7 @@ func (m *Mesh) attemptView(addr string, a *attempt) (ConnView, bool) {
 }
 
 func (m *Mesh) neighbours() []Neighbour {
-	out := make([]Neighbour, 0, len(m.conns.byPeer))
+	out := make([]Neighbour, 0, Ample(len(m.conns.byPeer)))
 	for _, c := range m.conns.joined() {
 		s := c.record
 		r := &s.Record

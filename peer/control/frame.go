@@ -64,6 +64,9 @@ func (h *half) give() {
 	h.buf = nil
 }
 
+// framesLen is how many bytes of frames a message of n bytes makes.
+func framesLen(n int) int { return n + max(1, (n+maxPart-1)/maxPart)*(2+1+tagLen) }
+
 // seal appends msg to out as frames.
 func (h *half) seal(out, msg []byte) ([]byte, error) {
 	if len(msg) > MaxMessage {

@@ -3,6 +3,7 @@ package control
 import (
 	"bufio"
 	"io"
+	"math/bits"
 	"sync"
 )
 
@@ -44,7 +45,10 @@ func (s *spare) take(n int) []byte {
 			return (*b)[:0]
 		}
 	}
-	return make([]byte, 0, max(n, leastSpare))
+	if n = max(n, leastSpare); n <= mostSpare {
+		n = 1 << bits.Len(uint(n-1)) // few sizes serve all
+	}
+	return make([]byte, 0, n)
 }
 
 // give takes a buffer back that nobody uses any more.

@@ -111,8 +111,10 @@ func (c *Conn) seal(box *outbox, m *wire.Control) error {
 	if box.plain, err = (proto.MarshalOptions{}).MarshalAppend(box.plain[:0], m); err != nil {
 		return fmt.Errorf("encode message: %w", err)
 	}
-	if n := len(box.plain) + 2 + 1 + tagLen; box.frames == nil { // longer ones grow
-		box.frames = c.tr.shared.spare.take(n)
+	if n := len(box.frames) + framesLen(len(box.plain)); cap(box.frames) < n {
+		longer := append(c.tr.shared.spare.take(n), box.frames...)
+		c.tr.shared.spare.give(box.frames)
+		box.frames = longer
 	}
 	if box.frames, err = c.out.seal(box.frames, box.plain); err != nil {
 		return fmt.Errorf("send: %w", err)
