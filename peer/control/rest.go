@@ -56,12 +56,7 @@ func newResting() (resting, error) {
 // said nothing for a while send a heartbeat, and ends those on which nothing came for
 // too long. The times are right to an eighth.
 func (t *Transport) watch(ctx context.Context) {
-	defer func() { // all that rest must not rest on
-		_ = t.shared.resting.epoll.Close()
-		for _, c := range t.all() {
-			t.rouse(c.id)
-		}
-	}()
+	defer t.noRest()
 	stop := context.AfterFunc(ctx, func() { _ = t.shared.resting.epoll.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	every := min(t.limits.Idle, t.limits.Heartbeat) / 8
@@ -72,13 +67,25 @@ func (t *Transport) watch(ctx context.Context) {
 			return
 		}
 		if err := t.shared.resting.wait(t.rouse); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.cfg.Log.Error("cannot wait for control connections", "err", err)
+			t.cfg.Log.Error("cannot wait for all control connections together", "err", err)
+			t.noRest()
+			for sleep(ctx, every) {
+				t.lookAround(time.Now(), every)
+			}
 			return
 		}
 		if now := time.Now(); !now.Before(look) {
 			t.lookAround(now, every)
 			look = now.Add(every)
 		}
+	}
+}
+
+// noRest has each connection read by a goroutine of its own from now on.
+func (t *Transport) noRest() {
+	_ = t.shared.resting.epoll.Close()
+	for _, c := range t.all() {
+		t.rouse(c.id)
 	}
 }
 

@@ -134,3 +134,32 @@ func TestRestAndData(t *testing.T) {
 	}
 	awaitRest(t, cb)
 }
+
+// Where the kernel does not let us wait for all together, each connection has a
+// goroutine, and heartbeats go on.
+func TestRestNotToBeHad(t *testing.T) {
+	limits := Limits{Heartbeat: 50 * time.Millisecond, Idle: 500 * time.Millisecond}
+	a, b := start(t, Config{Private: key("a"), Limits: limits}), start(t, Config{Private: key("b"), Limits: limits})
+	ca, cb := join(a, b)
+	awaitRest(t, ca)
+	awaitRest(t, cb)
+	_ = a.shared.resting.epoll.Close()
+	for until := time.Now().Add(patience); readers() == 0; runtime.Gosched() {
+		if time.Now().After(until) {
+			t.Fatal("nobody reads")
+		}
+	}
+	rawDial(t, b, "silent")
+	await[Down](b) // took longer than Idle: the other connection has outlived it
+	cb.Send(hello(1))
+	ca.Send(hello(2))
+	if m := await[Message](a); m.Message.GetHello().GetTiebreak() != 1 {
+		t.Errorf("%v", m.Message)
+	}
+	if m := await[Message](b); m.Conn != cb || m.Message.GetHello().GetTiebreak() != 2 {
+		t.Errorf("%v", m.Message)
+	}
+	if len(a.events)+len(b.events) > 0 {
+		t.Error("more events than messages")
+	}
+}
