@@ -40,7 +40,8 @@ type membership struct {
 	wait      time.Duration // since lastAt, before the change is looked at
 	lastAt    time.Time
 	gcAt      time.Time
-	warned    Name // whose key conflict was logged last; repeats are only counted
+	signed    []byte // scratch of Mesh.verify
+	warned    Name   // whose key conflict was logged last; repeats are only counted
 }
 
 func newMembership(cfg Config) membership {
@@ -204,7 +205,9 @@ func (m *Mesh) share(c *conn) {
 // verify checks the signature of a record that was only parsed so far.
 func (m *Mesh) verify(s *Signed) error {
 	m.counters.Verified++
-	return s.verify()
+	var err error
+	m.topo.signed, err = s.verify(m.topo.signed)
+	return err
 }
 
 // inPace reports whether another version of a peer's record may be looked at

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -118,7 +119,7 @@ func (id Identity) SignRecord(r Record) Signed {
 	if err != nil {
 		panic(fmt.Sprintf("peer: own record cannot be marshalled: %v", err))
 	}
-	s := Signed{Record: r, bytes: raw, signature: id.Sign(signedBytes(raw))}
+	s := Signed{Record: r, bytes: raw, signature: id.Sign(appendSigned(nil, raw))}
 	s.seal(id.x25519)
 	return s
 }
@@ -130,7 +131,7 @@ func OpenRecord(w *wire.SignedRecord) (Signed, error) {
 	if err != nil {
 		return Signed{}, err
 	}
-	if err := s.verify(); err != nil {
+	if _, err := s.verify(nil); err != nil {
 		return Signed{}, err
 	}
 	return s, nil
@@ -169,24 +170,27 @@ func parseSigned(w *wire.SignedRecord) (Signed, error) {
 	return Signed{Record: r, bytes: raw, signature: w.GetSignature()}, nil
 }
 
-func (s *Signed) verify() error {
+// verify checks the signature, once. It puts what is signed together in scratch, and
+// returns that for the next time.
+func (s *Signed) verify(scratch []byte) ([]byte, error) {
 	if s.verified {
-		return nil
+		return scratch, nil
 	}
 	x, err := s.Record.Key.X25519()
 	if err != nil {
-		return err
+		return scratch, err
 	}
-	if !ed25519.Verify(s.Record.Key[:], signedBytes(s.bytes), s.signature) {
-		return ErrBadSignature
+	scratch = appendSigned(scratch[:0], s.bytes)
+	if !ed25519.Verify(s.Record.Key[:], scratch, s.signature) {
+		return scratch, ErrBadSignature
 	}
 	s.seal(x)
-	return nil
+	return scratch, nil
 }
 
-func signedBytes(raw []byte) []byte {
-	out := make([]byte, 0, Ample(len(recordPrefix)+len(raw)))
-	return append(append(out, recordPrefix...), raw...)
+// appendSigned appends what the signature of a record is over.
+func appendSigned(out, raw []byte) []byte {
+	return append(append(slices.Grow(out, Ample(len(recordPrefix)+len(raw))), recordPrefix...), raw...)
 }
 
 func (r *Record) wire() *wire.Record {
