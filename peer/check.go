@@ -49,6 +49,9 @@ func (m *Mesh) checkConns() error {
 		if c.peer == m.cfg.Name || c.static != c.record.x25519 {
 			return fmt.Errorf("connection %d joined under a wrong name or key", id)
 		}
+		if held := m.topo.crdt.get(c.peer); held != nil && held.Record.UID == c.uid && held.x25519 == c.static && held != c.record {
+			return fmt.Errorf("connection %d keeps a record beside the one held", id)
+		}
 	}
 	if joined != len(m.conns.byPeer) {
 		return fmt.Errorf("%d peers for %d joined connections", len(m.conns.byPeer), joined)

@@ -36,7 +36,7 @@ type conn struct {
 	peer     Name
 	uid      uint64
 	sum      uint64  // both ends' tiebreaks, wrapping
-	record   *Signed // as shown in Hello
+	record   *Signed // as shown in Hello, or the newest of that run
 	said     string  // reason of the other end's Goodbye
 	standing standing
 	flow     flow
@@ -77,7 +77,7 @@ func (t *connTable) path(n Name) path {
 
 // joined lists the joined connections by peer name.
 func (t *connTable) joined() []*conn {
-	out := make([]*conn, 0, len(t.byPeer))
+	out := make([]*conn, 0, Ample(len(t.byPeer)))
 	for _, n := range sortedNames(t.byPeer) {
 		out = append(out, t.byPeer[n])
 	}

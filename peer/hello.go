@@ -118,6 +118,7 @@ func (m *Mesh) join(c *conn, s *Signed) {
 	if m.admit(s) {
 		m.gossip.spread(m, s, c.id)
 	}
+	m.share(c)
 	m.ownGained()
 	m.topo.touchRemote(m.now)
 	m.stale = true

@@ -137,7 +137,7 @@ func TestNewerProtocolPasses(t *testing.T) {
 	far := newRemote(9)
 	raw := far.id.SignRecord(far.record).bytes
 	raw = protowire.AppendVarint(protowire.AppendTag(raw, 900, protowire.VarintType), 1)
-	s := &wire.SignedRecord{Record: raw, Signature: far.id.Sign(signedBytes(raw))}
+	s := &wire.SignedRecord{Record: raw, Signature: far.id.Sign(appendSigned(nil, raw))}
 	b.all = Effects{}
 	b.step(Received{Conn: 1, Message: &wire.Control{Kind: &wire.Control_Records{Records: &wire.Records{Records: []*wire.SignedRecord{s}}}}})
 	b.run(time.Second)

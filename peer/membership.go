@@ -40,7 +40,8 @@ type membership struct {
 	wait      time.Duration // since lastAt, before the change is looked at
 	lastAt    time.Time
 	gcAt      time.Time
-	warned    Name // whose key conflict was logged last; repeats are only counted
+	signed    []byte // scratch of Mesh.verify
+	warned    Name   // whose key conflict was logged last; repeats are only counted
 }
 
 func newMembership(cfg Config) membership {
@@ -135,7 +136,7 @@ func (m *Mesh) recompute() {
 
 // list makes peers the reachable ones, sorted.
 func (t *membership) list() {
-	out := make([]*PeerView, 0, t.crdt.reached)
+	out := make([]*PeerView, 0, Ample(t.crdt.reached))
 	for _, e := range t.crdt.records {
 		if e.found(&t.crdt) {
 			out = append(out, e.view)
@@ -184,15 +185,29 @@ func (m *Mesh) admit(s *Signed) bool {
 	}
 	m.topo.touchFor(m.now, held, s)
 	m.topo.put(s)
+	m.share(m.conns.byPeer[name])
 	m.gossip.sums.dirty = true
 	m.counters.RecordsNew++
 	return true
 }
 
+// share has a connection know its peer by the record held, if that is of the run
+// the connection is with: the one shown in Hello would take as much memory again.
+func (m *Mesh) share(c *conn) {
+	if c == nil {
+		return
+	}
+	if held := m.topo.crdt.get(c.peer); held != nil && held.Record.UID == c.uid && held.x25519 == c.static {
+		c.record = held
+	}
+}
+
 // verify checks the signature of a record that was only parsed so far.
 func (m *Mesh) verify(s *Signed) error {
 	m.counters.Verified++
-	return s.verify()
+	var err error
+	m.topo.signed, err = s.verify(m.topo.signed)
+	return err
 }
 
 // inPace reports whether another version of a peer's record may be looked at

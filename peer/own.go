@@ -159,7 +159,9 @@ func (m *Mesh) buildRecord() Record {
 		Addresses: m.cfg.Addresses, Capabilities: m.cfg.Capabilities, Port: m.cfg.Port,
 		Secrets: m.cfg.Secrets, MTU: m.cfg.MTU, TunnelKey: m.cfg.TunnelKey,
 	}
-	for _, n := range sortedNames(m.conns.byPeer) {
+	names := sortedNames(m.conns.byPeer)
+	r.Links = make([]Link, 0, Ample(len(names)))
+	for _, n := range names {
 		if len(r.Links) == maxLinks {
 			m.counters.LinksUntold++
 			break

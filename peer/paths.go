@@ -346,6 +346,12 @@ func (p *Paths) MTU(w Way) *PathMTU {
 	return nil
 }
 
+// Len is how many ways are known.
+func (p *Paths) Len() int { return len(p.ways) }
+
+// At is one of the ways that are known, by its place in the order of All.
+func (p *Paths) At(i int) Way { return p.ways[i].way }
+
 // All lists the ways that are known, in the order they became so.
 func (p *Paths) All() []Way {
 	out := make([]Way, len(p.ways))

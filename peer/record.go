@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -88,7 +89,9 @@ type Link struct {
 }
 
 // Signed is a record together with the exact bytes its peer signed. It is
-// immutable: nothing in Record may be changed.
+// immutable: nothing in Record may be changed. The strings of a record that came
+// from the network are parts of those bytes: whoever keeps one longer than the
+// record keeps all of them, unless it clones it.
 type Signed struct {
 	Record Record
 
@@ -116,7 +119,7 @@ func (id Identity) SignRecord(r Record) Signed {
 	if err != nil {
 		panic(fmt.Sprintf("peer: own record cannot be marshalled: %v", err))
 	}
-	s := Signed{Record: r, bytes: raw, signature: id.Sign(signedBytes(raw))}
+	s := Signed{Record: r, bytes: raw, signature: id.Sign(appendSigned(nil, raw))}
 	s.seal(id.x25519)
 	return s
 }
@@ -128,7 +131,7 @@ func OpenRecord(w *wire.SignedRecord) (Signed, error) {
 	if err != nil {
 		return Signed{}, err
 	}
-	if err := s.verify(); err != nil {
+	if _, err := s.verify(nil); err != nil {
 		return Signed{}, err
 	}
 	return s, nil
@@ -160,34 +163,34 @@ func parseSigned(w *wire.SignedRecord) (Signed, error) {
 	if len(raw) == 0 || len(raw) > maxRecordBytes || len(w.GetSignature()) != ed25519.SignatureSize {
 		return Signed{}, fmt.Errorf("%w: wrong size", ErrBadRecord)
 	}
-	var m wire.Record
-	if err := proto.Unmarshal(raw, &m); err != nil {
-		return Signed{}, fmt.Errorf("%w: %v", ErrBadRecord, err)
-	}
-	r, err := recordFromWire(&m)
+	r, err := parseRecord(raw)
 	if err != nil {
 		return Signed{}, err
 	}
 	return Signed{Record: r, bytes: raw, signature: w.GetSignature()}, nil
 }
 
-func (s *Signed) verify() error {
+// verify checks the signature, once. It puts what is signed together in scratch, and
+// returns that for the next time.
+func (s *Signed) verify(scratch []byte) ([]byte, error) {
 	if s.verified {
-		return nil
+		return scratch, nil
 	}
 	x, err := s.Record.Key.X25519()
 	if err != nil {
-		return err
+		return scratch, err
 	}
-	if !ed25519.Verify(s.Record.Key[:], signedBytes(s.bytes), s.signature) {
-		return ErrBadSignature
+	scratch = appendSigned(scratch[:0], s.bytes)
+	if !ed25519.Verify(s.Record.Key[:], scratch, s.signature) {
+		return scratch, ErrBadSignature
 	}
 	s.seal(x)
-	return nil
+	return scratch, nil
 }
 
-func signedBytes(raw []byte) []byte {
-	return append([]byte(recordPrefix), raw...)
+// appendSigned appends what the signature of a record is over.
+func appendSigned(out, raw []byte) []byte {
+	return append(append(slices.Grow(out, Ample(len(recordPrefix)+len(raw))), recordPrefix...), raw...)
 }
 
 func (r *Record) wire() *wire.Record {
@@ -221,54 +224,6 @@ func (r *Record) wire() *wire.Record {
 		})
 	}
 	return m
-}
-
-func recordFromWire(m *wire.Record) (Record, error) {
-	r := Record{
-		Nickname: printable(m.GetNickname(), maxNickname), UID: m.GetUid(), Version: m.GetVersion(),
-		Addresses: m.GetAddresses(), Capabilities: Capability(m.GetCapabilities()),
-	}
-	var ok bool
-	if r.Name, ok = nameFromBytes(m.GetName()); !ok {
-		return Record{}, fmt.Errorf("%w: name", ErrBadRecord)
-	}
-	if len(m.GetKey()) != KeyLen {
-		return Record{}, fmt.Errorf("%w: key", ErrBadRecord)
-	}
-	copy(r.Key[:], m.GetKey())
-	if m.GetPort() > math.MaxUint16 || len(m.GetNickname()) > maxNickname {
-		return Record{}, fmt.Errorf("%w: port or nickname", ErrBadRecord)
-	}
-	r.Port, r.MTU = uint16(m.GetPort()), uint16(min(m.GetMtu(), math.MaxUint16))
-	if k := m.GetTunnelKey(); len(k) == len(r.TunnelKey) { // what we cannot use costs the kernel path, not the peer
-		copy(r.TunnelKey[:], k)
-	}
-	if len(r.Addresses) > maxAddresses || len(m.GetLinks()) > maxLinks {
-		return Record{}, fmt.Errorf("%w: too many addresses or links", ErrBadRecord)
-	}
-	if len(m.GetSecrets()) > maxSecrets {
-		return Record{}, fmt.Errorf("%w: too many passwords", ErrBadRecord)
-	}
-	for _, id := range m.GetSecrets() {
-		r.Secrets = append(r.Secrets, SecretID(id))
-	}
-	for _, a := range r.Addresses {
-		if badAddress(a) {
-			return Record{}, fmt.Errorf("%w: address", ErrBadRecord)
-		}
-	}
-	for _, l := range m.GetLinks() {
-		link := Link{
-			Outbound: l.GetOutbound(), Established: l.GetEstablished(),
-			RTT: time.Duration(l.GetRttMicros()) * time.Microsecond, Address: l.GetAddress(),
-			Observed: l.GetObserved(), Stream: l.GetStream(), Trusted: l.GetTrusted(),
-		}
-		if link.Peer, ok = nameFromBytes(l.GetPeer()); !ok || badAddress(link.Address) || badAddress(link.Observed) {
-			return Record{}, fmt.Errorf("%w: link", ErrBadRecord)
-		}
-		r.Links = append(r.Links, link)
-	}
-	return r, nil
 }
 
 // badAddress refuses what could not be an address and would harm a terminal.

@@ -42,7 +42,8 @@ type half struct {
 // must be sorted by name.
 func dataGraph(peers []*PeerView) *graph {
 	g := &graph{
-		names: make([]Name, len(peers)), index: make(map[Name]int, len(peers)), edges: make([][]edge, len(peers)),
+		names: make([]Name, len(peers), Ample(len(peers))), index: make(map[Name]int, len(peers)),
+		edges: make([][]edge, len(peers), Ample(len(peers))),
 	}
 	links := 0
 	for i, p := range peers {
@@ -50,13 +51,13 @@ func dataGraph(peers []*PeerView) *graph {
 		g.index[p.Name] = i
 		links += len(p.Connections)
 	}
-	told := make([][]half, len(peers))
-	all := make([]half, 0, links)
+	told := make([][]half, len(peers), Ample(len(peers)))
+	all := make([]half, 0, Ample(links))
 	for i, p := range peers {
 		all = g.halves(all, i, p)
 		told[i], all = all, all[len(all):]
 	}
-	room := make([]edge, 0, links)
+	room := make([]edge, 0, Ample(links))
 	for i := range told {
 		for _, h := range told[i] {
 			if back, ok := find(told[h.to], i); ok {
@@ -147,13 +148,14 @@ func (h *hops) pop() hop {
 // lowest parent name wins, so that every peer computes the same tree: weights
 // are positive, hence all possible parents of a peer are settled before it.
 func (g *graph) shortest(source int) tree {
-	t := tree{parent: make([]int, len(g.names)), dist: make([]time.Duration, len(g.names))}
+	n := len(g.names)
+	t := tree{parent: make([]int, n, Ample(n)), dist: make([]time.Duration, n, Ample(n)), order: make([]int, 0, Ample(n))}
 	for i := range t.parent {
 		t.parent[i] = -1
 	}
 	t.parent[source] = source
-	done := make([]bool, len(g.names))
-	queue := hops{{at: source}}
+	done := make([]bool, n, Ample(n))
+	queue := append(make(hops, 0, Ample(n)), hop{at: source})
 	for len(queue) > 0 {
 		h := queue.pop()
 		if done[h.at] {
@@ -189,7 +191,7 @@ func (g *graph) children(t tree, at int) []Name {
 
 // depths returns how many links the tree has from its source to each peer.
 func (t *tree) depths() []int {
-	out := make([]int, len(t.parent))
+	out := make([]int, len(t.parent), Ample(len(t.parent)))
 	for _, i := range t.order[1:] {
 		out[i] = out[t.parent[i]] + 1
 	}
@@ -221,7 +223,7 @@ func (g *graph) routesFrom(self Name, old map[Name]Route) map[Name]Route {
 	}
 	own := g.shortest(at)
 	depths := own.depths()
-	first := make([]int, len(g.names))
+	first := make([]int, len(g.names), Ample(len(g.names)))
 	out := make(map[Name]Route, len(own.order))
 	kept := keeper{g: g, self: at, own: own, trees: make(map[Name]keptTree)}
 	out[self] = Route{}

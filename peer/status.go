@@ -24,7 +24,7 @@ func (m *Mesh) view() *View {
 }
 
 func (m *Mesh) connViews() []ConnView {
-	var out []ConnView
+	out := make([]ConnView, 0, Ample(len(m.conns.byID)))
 	for _, c := range m.conns.byID {
 		if c.joined {
 			out = append(out, m.liveView(c))
@@ -89,12 +89,9 @@ func (m *Mesh) attemptView(addr string, a *attempt) (ConnView, bool) {
 }
 
 func (m *Mesh) neighbours() []Neighbour {
-	out := make([]Neighbour, 0, len(m.conns.byPeer))
+	out := make([]Neighbour, 0, Ample(len(m.conns.byPeer)))
 	for _, c := range m.conns.joined() {
 		s := c.record
-		if held := m.topo.crdt.get(c.peer); held != nil && held.Record.UID == c.uid {
-			s = held
-		}
 		r := &s.Record
 		out = append(out, Neighbour{
 			Name: c.peer, Nickname: r.Nickname, Key: r.Key, X25519: s.x25519, UID: c.uid,

@@ -106,7 +106,7 @@ func (t *Topology) drop(n Name) {
 // more, so its own old record does not keep it alive. reaches tells the result.
 func (t *Topology) walk(roots []Name) {
 	t.walked++
-	queue := make([]*entry, 0, len(t.records))
+	queue := make([]*entry, 0, Ample(len(t.records)))
 	visit := func(n Name) {
 		if e := t.records[n]; e != nil && e.mark != t.walked {
 			e.mark = t.walked
@@ -149,7 +149,7 @@ func (r *Record) names(n Name) bool {
 }
 
 func sortedNames[V any](m map[Name]V) []Name {
-	out := make([]Name, 0, len(m))
+	out := make([]Name, 0, Ample(len(m)))
 	for n := range m {
 		out = append(out, n)
 	}

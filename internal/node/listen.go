@@ -133,6 +133,8 @@ func addressesOf(i net.Interface) []netip.Addr {
 // watchAddresses tells the mesh when the host's addresses change, and has peers
 // hear from the new ones.
 func (n *node) watchAddresses(ctx context.Context) error {
+	changes := watchHost() // before the first look, so that nothing is missed
+	defer changes.close()
 	last := n.candidates()
 	tick := time.NewTicker(addressInterval)
 	defer tick.Stop()
@@ -140,7 +142,10 @@ func (n *node) watchAddresses(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case at := <-tick.C:
+			if !changes.any(at) {
+				continue
+			}
 		}
 		now := n.candidates()
 		if slices.Equal(now, last) {

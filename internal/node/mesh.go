@@ -149,12 +149,13 @@ func (l *meshLoop) logEvent(e peer.Event) {
 // connected with everybody, sessions with those that we are not connected with
 // are made when they are needed.
 func wantedSessions(v *peer.View) wish {
-	w := wish{sparse: v.Sparse, view: v, peers: make([]neighbour, 0, len(v.Peers))}
-	routes, mtus := v.Routes(), map[peer.Name]int{}
+	w := wish{sparse: v.Sparse, view: v, peers: make([]neighbour, 0, peer.Ample(len(v.Peers)))}
+	routes, mtus := v.Routes(), make(map[peer.Name]int, len(v.Peers))
 	for _, p := range v.Peers {
 		mtus[p.Name] = int(p.MTU)
 	}
-	have := map[peer.Name]bool{v.Self.Name: true}
+	have := make(map[peer.Name]bool, len(v.Peers))
+	have[v.Self.Name] = true
 	for _, n := range v.Neighbours {
 		have[n.Name] = true
 		w.peers = append(w.peers, neighbour{

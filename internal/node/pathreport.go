@@ -2,7 +2,9 @@ package node
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"sync"
 	"time"
 
 	"weave/internal/api"
@@ -14,7 +16,7 @@ import (
 const reportInterval = time.Second
 
 // pathReports describes the paths to all peers that there is a session with, or
-// that one is sought with. It is immutable.
+// that one is sought with.
 type pathReports map[peer.Name]pathReport
 
 // pathReport is the path to one peer as users see it.
@@ -30,20 +32,48 @@ type pathReport struct {
 	why  string  // there is no better path; "" where this is the best kind
 }
 
-// show publishes what users may ask for.
+// shownPaths are the pathReports that users may ask for. They are written in place:
+// once a second a new map would be most of what an idle daemon allocates.
+type shownPaths struct {
+	mu   sync.Mutex
+	list pathReports
+}
+
+// read copies them; nil before the first are known.
+func (s *shownPaths) read() pathReports {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.list)
+}
+
+// show updates what users may ask for.
 func (l *sessionLoop) show() {
-	out := make(pathReports)
-	for _, p := range l.book.peers {
-		if p.gone.IsZero() && (!p.wish.distant || !p.paths.Best().IsZero()) {
-			r := p.report()
-			l.showFast(p, &r)
-			if _, ok := peer.CommonSecret(*l.secrets.Load(), p.wish.secrets); !ok {
-				r.why = "no password in common"
-			}
-			out[p.name] = r
-		}
+	s := &l.reports
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.list == nil {
+		s.list = make(pathReports)
 	}
-	l.reports.Store(&out)
+	for _, p := range l.book.peers {
+		if !p.shown() {
+			continue
+		}
+		r := p.report()
+		l.showFast(p, &r)
+		if _, ok := peer.CommonSecret(*l.secrets.Load(), p.wish.secrets); !ok {
+			r.why = "no password in common"
+		}
+		s.list[p.name] = r
+	}
+	maps.DeleteFunc(s.list, func(n peer.Name, _ pathReport) bool {
+		r := l.book.names[n]
+		return r == nil || !l.book.peers[r.key].shown()
+	})
+}
+
+// shown tells that users see the path to a peer, or why there is none.
+func (p *peerState) shown() bool {
+	return p.gone.IsZero() && (!p.wish.distant || !p.paths.Best().IsZero())
 }
 
 // showFast says of a direct path whether the kernel has it, or why it has not.
@@ -87,7 +117,8 @@ func (p *peerState) report() pathReport {
 // well: which of the two is faster changes all the time, and the MTU of containers must not.
 func (p *peerState) fit(at *path) int {
 	limit := at.limit
-	for _, w := range p.paths.All() {
+	for i := range p.paths.Len() {
+		w := p.paths.At(i)
 		if r, _ := p.paths.Report(w); r.Up && w.Kind == peer.WayDirect && w.Addr.Addr().Is6() && at.way.Kind == peer.WayDirect {
 			limit = min(limit, at.mtu-overheadIPv6)
 		}

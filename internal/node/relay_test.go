@@ -255,8 +255,8 @@ func TestSessionsOnDemand(t *testing.T) {
 		t.Error("the first frame differs")
 	}
 	eventually(t, func() bool {
-		r := c.sides[0].sessions.reports.Load()
-		return r != nil && (*r)[crewName(1)].kind == 0 && c.sides[0].dp.table.Load().names[crewName(1)].path.Load() == nil
+		r := c.sides[0].sessions.reports.read()
+		return r != nil && r[crewName(1)].kind == 0 && c.sides[0].dp.table.Load().names[crewName(1)].path.Load() == nil
 	})
 	if n := c.sides[0].dp.counters.drops[dropStaged].n.Load(); n > 0 {
 		t.Errorf("%d frames waited in vain", n)

@@ -85,12 +85,7 @@ func (n *node) meshReport(v *peer.View) api.Mesh {
 }
 
 // paths is what the session loop showed last.
-func (n *node) paths() pathReports {
-	if p := n.sessions.reports.Load(); p != nil {
-		return *p
-	}
-	return nil
-}
+func (n *node) paths() pathReports { return n.sessions.reports.read() }
 
 // maxBroadcastRoutes peers have their broadcast routes shown; each costs a tree
 // of shortest paths.

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -45,8 +44,8 @@ type sessionLoop struct {
 	wanted  atomic.Pointer[wish]
 	secrets atomic.Pointer[[]peer.Secret] // of data sessions
 	wake    chan struct{}
-	roused  atomic.Bool                 // all ways are to be tried at once
-	reports atomic.Pointer[pathReports] // for users
+	roused  atomic.Bool // all ways are to be tried at once
+	reports shownPaths  // for users
 
 	book peerBook
 	idle time.Duration // see engagedFor
@@ -179,11 +178,14 @@ func (l *sessionLoop) tick(ctx context.Context, now time.Time) {
 // publish shows the data plane the peers and keys of this moment.
 func (l *sessionLoop) publish() {
 	b := &l.book
-	t := &table{keys: maps.Clone(b.keys), names: maps.Clone(b.names), sparse: b.sparse, linked: slices.Clone(b.linked)}
+	t := &table{keys: maps.Clone(b.keys), names: maps.Clone(b.names), sparse: b.sparse}
+	t.linked = append(make([]*remote, 0, peer.Ample(len(b.linked))), b.linked...)
+	ports := 0 // those below hold all
+	for port := range b.ports {
+		ports = max(ports, int(port)+1)
+	}
+	t.remotes = make([]*remote, ports, peer.Ample(ports))
 	for port, p := range b.ports {
-		for int(port) >= len(t.remotes) {
-			t.remotes = append(t.remotes, nil)
-		}
 		t.remotes[port] = p.remote
 	}
 	l.dp.table.Store(t)

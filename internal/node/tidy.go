@@ -11,7 +11,7 @@ const (
 	tidyInterval = 2 * time.Second
 	// Bytes allocated since the last time that are worth it: when a burst is over, which is when no more than tidyQuiet were in
 	// an interval, and at the latest.
-	tidyBurst    = 256 << 10
+	tidyBurst    = 128 << 10
 	tidyQuiet    = 256 << 10
 	tidyGarbage  = 64 << 10
 	tidyAtLatest = 10 * time.Second

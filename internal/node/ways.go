@@ -110,7 +110,7 @@ func (l *sessionLoop) sweep(p *peerState, now time.Time) {
 	}
 	p.beaten = now
 	kept := slices.DeleteFunc(p.probes, func(b probe) bool { return now.Sub(b.at) > probeLife })
-	if p.probes = kept; cap(kept) > 2*len(kept)+8 {
+	if p.probes = kept; cap(kept) > 2*len(kept)+2 {
 		p.probes = append([]probe(nil), kept...)
 	}
 }

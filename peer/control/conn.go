@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -32,18 +33,21 @@ type Conn struct {
 
 	tr     *Transport
 	tcp    *net.TCPConn
-	in     half // the reader's
-	ahead  *bufio.Reader
-	out    half        // the writer's
-	beat   *time.Timer // to the next heartbeat of ours
+	in     half          // the reader's
+	ahead  *bufio.Reader // nil while it rests
+	armed  bool          // known to Transport.shared.resting
+	out    half          // the writer's
 	writer sync.WaitGroup
 
 	mu      sync.Mutex // for what follows
 	pending pending
-	writing bool // a writer runs, or has said goodbye
+	spoke   time.Time // when the last message was written
+	writing bool      // a writer runs, or has said goodbye
 	closing bool
-	ended   bool  // nothing can be written any more
-	cause   error // why closing or closed
+	ended   bool      // nothing can be written any more
+	rests   bool      // no goroutine reads
+	quiet   time.Time // since when it rests
+	cause   error     // why closing or closed
 }
 
 // ID is unique within the Transport and never 0.
@@ -113,6 +117,7 @@ func (c *Conn) Close(reason string) {
 func (c *Conn) beginClose(cause error) {
 	c.closing, c.cause = true, cause
 	_ = c.tcp.SetDeadline(time.Now().Add(c.tr.limits.Goodbye)) // ends a read or write that is already waiting
+	c.wake()
 }
 
 // fail goes to closed at once.
@@ -122,68 +127,87 @@ func (c *Conn) fail(err error) {
 	if c.cause == nil {
 		c.cause = err
 	}
-	c.mu.Unlock()
 	_ = c.tcp.Close()
+	c.wake()
+	c.mu.Unlock()
 }
 
-// readAhead is a few small frames, in bytes. Longer ones are read to where they
-// are opened.
-const readAhead = 256
+var errSilent = fmt.Errorf("peer has been silent for too long: %w", os.ErrDeadlineExceeded)
 
-// sit reads until the stream ends, and then ends the connection. To take a message
-// apart stretches a goroutine's stack, and the runtime does not take that back; so
-// who has done that leaves the waiting for the next one to a new goroutine.
+// sit reads until nothing is left, and then rests or ends the connection. To take a
+// message apart stretches a goroutine's stack, and the runtime does not take that
+// back; so who has done that does not wait for the next one.
 func (c *Conn) sit() {
 	err := c.read()
-	if err == nil {
+	switch {
+	case err != nil:
+		c.end(err) // after a goodbye: the other end closed, or the deadline passed
+	case !c.rest():
 		c.tr.group.Go(c.sit)
-		return
 	}
-	c.fail(err) // after a goodbye: the other end closed, or the deadline passed
+}
+
+// end ends the connection, which must neither rest nor read.
+func (c *Conn) end(err error) {
+	c.fail(err)
 	c.writer.Wait()
-	c.beat.Stop()
 	c.tr.ended(c)
 }
 
 // read delivers messages until none is left at the moment; an error is the end
 // of the stream.
 func (c *Conn) read() error {
+	c.ahead = c.tr.shared.spare.reader(c.tcp)
+	defer func() { // idle connections hold nothing
+		c.tr.shared.spare.giveReader(c.ahead)
+		c.ahead = nil
+		c.in.give()
+	}()
 	for {
 		b, err := c.readMessage(c.ahead)
 		if err != nil {
 			return readError(err)
 		}
-		if err := c.take(b); err != nil {
+		data, err := c.take(b)
+		if err != nil {
 			return err
 		}
-		if c.ahead.Buffered() == 0 {
-			c.in.buf = nil // idle connections hold little
+		if c.ahead.Buffered() == 0 && !(data && c.more()) {
 			return nil
 		}
 	}
 }
 
-// take delivers a message; an error is the end of the stream.
-func (c *Conn) take(b []byte) error {
+// more waits for the next message of a data session, which seldom comes alone.
+func (c *Conn) more() bool {
+	c.in.give()
+	c.deadline(c.tcp.SetReadDeadline, min(lingerData, c.tr.limits.Idle))
+	_, err := c.ahead.Peek(1)
+	return err == nil
+}
+
+// take delivers a message, and reports whether it was one of a data session; an
+// error is the end of the stream.
+func (c *Conn) take(b []byte) (data bool, err error) {
 	m := new(wire.Control) // copies out of b
 	if err := proto.Unmarshal(b, m); err != nil {
 		c.tr.count.malformed.Add(1)
-		return nil
+		return false, nil
 	}
 	if m.GetHeartbeat() != nil || c.isClosing() {
-		return nil
+		return false, nil
 	}
 	if d := m.GetData(); d != nil {
 		if c.tr.cfg.Data != nil {
 			c.tr.cfg.Data(Data{Conn: c, Message: d.GetMessage()})
 		}
-		return nil
+		return true, nil
 	}
 	c.tr.emit(Message{Conn: c, Message: m})
 	if bye := m.GetGoodbye(); bye != nil {
-		return &GoodbyeError{Reason: printable(bye.GetReason())}
+		return false, &GoodbyeError{Reason: printable(bye.GetReason())}
 	}
-	return nil
+	return false, nil
 }
 
 // readMessage joins the parts of one message.
@@ -230,7 +254,7 @@ func readError(err error) error {
 	case errors.Is(err, io.EOF):
 		return &GoodbyeError{}
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return fmt.Errorf("peer has been silent for too long: %w", err)
+		return errSilent
 	}
 	return err
 }

@@ -18,8 +18,8 @@
 //
 // All methods may be called by any goroutine and, Run excepted, never block. All
 // goroutines are started inside Run, which waits for them. Each connection has a
-// reader, a queue that is bounded and merges, and a writer while
-// something waits in it: a peer that does not read delays nobody, and is dropped once its
+// queue that is bounded and merges, a writer while something waits in it, and a
+// reader while something comes; one goroutine waits for those that are quiet. A peer that does not read delays nobody, and is dropped once its
 // socket has taken nothing for Limits.Write or its queue is full.
 //
 // All events go to the one channel given to Run. The driver must keep reading

@@ -47,7 +47,8 @@ var (
 type half struct {
 	cs    *noise.CipherState
 	rekey uint64 // messages between rekeys
-	buf   []byte // scratch, one frame's plaintext or ciphertext
+	buf   []byte // one frame's plaintext or ciphertext; borrowed
+	spare *spare // where buf is from; nil: made anew
 }
 
 // turn rekeys when it is time. Both ends count alike.
@@ -56,6 +57,15 @@ func (h *half) turn() {
 		h.cs.Rekey()
 	}
 }
+
+// give returns the buffer; what open returned last is not valid any more.
+func (h *half) give() {
+	h.spare.give(h.buf)
+	h.buf = nil
+}
+
+// framesLen is how many bytes of frames a message of n bytes makes.
+func framesLen(n int) int { return n + max(1, (n+maxPart-1)/maxPart)*(2+1+tagLen) }
 
 // seal appends msg to out as frames.
 func (h *half) seal(out, msg []byte) ([]byte, error) {
@@ -68,6 +78,10 @@ func (h *half) seal(out, msg []byte) ([]byte, error) {
 		flags := byte(0)
 		if len(msg) > 0 {
 			flags |= flagMore
+		}
+		if cap(h.buf) <= len(part) {
+			h.give()
+			h.buf = h.spare.take(1 + len(part))
 		}
 		h.buf = append(append(h.buf[:0], flags), part...)
 		out = binary.BigEndian.AppendUint16(out, uint16(len(h.buf)+tagLen))
@@ -93,7 +107,8 @@ func (h *half) open(r io.Reader) (part []byte, more bool, err error) {
 		return nil, false, errFrame
 	}
 	if cap(h.buf) < n {
-		h.buf = make([]byte, n)
+		h.give()
+		h.buf = h.spare.take(n)
 	}
 	b := h.buf[:n]
 	if _, err := io.ReadFull(r, b); err != nil {

@@ -229,8 +229,12 @@ func TestFramesRoundTrip(t *testing.T) {
 			n := rapid.SampledFrom([]int{0, 1, maxPart - 1, maxPart, maxPart + 1, 2 * maxPart, 200_000}).Draw(t, "bytes")
 			msg := bytes.Repeat([]byte{byte(n)}, n)
 			var err error
+			before := len(wireBytes)
 			if wireBytes, err = out.seal(wireBytes, msg); err != nil {
 				t.Fatal(err)
+			}
+			if grown := len(wireBytes) - before; grown != framesLen(n) {
+				t.Fatalf("a message of %d bytes made %d, not %d", n, grown, framesLen(n))
 			}
 			want = append(want, msg)
 		}

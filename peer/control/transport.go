@@ -1,7 +1,6 @@
 package control
 
 import (
-	"bufio"
 	"context"
 	"crypto/ecdh"
 	"errors"
@@ -36,6 +35,7 @@ type Transport struct {
 	accept limiter
 	half   halfOpen
 	count  counters
+	shared shared
 	wake   chan struct{} // capacity 1: Run should look at dials
 	group  sync.WaitGroup
 	psks   atomic.Pointer[[][32]byte]
@@ -44,6 +44,13 @@ type Transport struct {
 
 	mu    sync.Mutex // for what follows
 	state state
+}
+
+// shared is what spares each connection goroutines and buffers of its own.
+type shared struct {
+	spare   spare
+	writers writers
+	resting resting // set by Run
 }
 
 // state is what a Transport's callers and goroutines share.
@@ -199,6 +206,14 @@ func (t *Transport) Run(ctx context.Context, events chan<- Event) error {
 	t.events, t.done = events, ctx.Done()
 	listeners := t.state.listeners
 	t.mu.Unlock()
+	var err error
+	if t.shared.resting, err = newResting(); err != nil {
+		for _, l := range listeners {
+			_ = l.Close()
+		}
+		return err
+	}
+	t.group.Go(func() { t.watch(ctx) })
 	for _, l := range listeners {
 		t.group.Go(func() { t.acceptFrom(ctx, l) })
 	}
@@ -218,6 +233,13 @@ func (t *Transport) stop() []*Conn {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.state.stopped = true
+	return slices.Collect(maps.Values(t.state.conns))
+}
+
+// all lists the connections there are.
+func (t *Transport) all() []*Conn {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	return slices.Collect(maps.Values(t.state.conns))
 }
 
@@ -251,18 +273,18 @@ func (t *Transport) emit(e Event) {
 func (t *Transport) serve(tcp *net.TCPConn, dialled string, s session) {
 	c := &Conn{
 		dialled: dialled, remote: remoteOf(tcp), static: s.static, version: s.version,
-		tr: t, tcp: tcp, ahead: bufio.NewReaderSize(tcp, readAhead),
-		in:  half{cs: s.recv, rekey: t.limits.Rekey},
-		out: half{cs: s.send, rekey: t.limits.Rekey},
+		tr: t, tcp: tcp, spoke: time.Now(),
+		in:  half{cs: s.recv, rekey: t.limits.Rekey, spare: &t.shared.spare},
+		out: half{cs: s.send, rekey: t.limits.Rekey, spare: &t.shared.spare},
 	}
-	c.beat = time.AfterFunc(t.limits.Heartbeat, c.remind)
 	if !t.register(c) {
-		c.beat.Stop()
 		_ = tcp.Close()
 		return
 	}
 	t.emit(Up{Conn: c})
-	t.group.Go(c.sit) // with a stack that no handshake has stretched
+	if !c.rest() {
+		t.group.Go(c.sit)
+	}
 }
 
 // ended forgets a connection of which both directions have ended.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -17,6 +18,9 @@ const (
 // outbox gathers frames.
 type outbox struct {
 	frames, plain []byte
+	wrote         bool // some were written
+	bye           bool // they end with a goodbye
+	patient       bool // who writes may wait
 }
 
 // startWriter has what waits written, unless that is under way. Writers come and
@@ -27,43 +31,54 @@ func (c *Conn) startWriter() {
 		return
 	}
 	c.writing = true
-	c.writer.Go(func() {
-		if err := c.writeAll(); err != nil {
-			c.fail(err)
-		}
-	})
+	c.writer.Add(1)
+	c.tr.write(c)
 }
 
-// remind sends a heartbeat, as nothing else was sent for a while.
-func (c *Conn) remind() {
+// remind sends a heartbeat if nothing else was sent for a while.
+func (c *Conn) remind(now time.Time, while time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.pending.beat = true
-	c.startWriter()
+	if !c.closing && now.Sub(c.spoke) >= while {
+		c.spoke, c.pending.beat = now, true
+		c.startWriter()
+	}
 }
 
 // writeAll sends all that waits, and if the connection is closing, the goodbye:
-// the other end is told then, and will close.
-func (c *Conn) writeAll() error {
-	var box outbox
+// the other end is told then, and will close. errWait asks to be called again with
+// the same box, patient now.
+func (c *Conn) writeAll(box *outbox) error {
 	for {
-		m, closing := c.next(len(box.frames) == 0)
-		var err error
-		switch {
-		case m != nil:
-			err = c.seal(&box, m)
-		case len(box.frames) > 0:
-			err = c.write(&box)
-		case closing:
-			return c.sayGoodbye(&box)
-		default:
-			return nil
+		if !box.full() {
+			m, closing := c.next(len(box.frames) == 0)
+			var err error
+			switch {
+			case m != nil:
+				err = c.seal(box, m)
+			case len(box.frames) > 0:
+				err = c.write(box)
+			case closing:
+				err = c.sealGoodbye(box)
+			default:
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			continue
 		}
-		if err != nil {
+		if err := c.write(box); err != nil {
 			return err
+		}
+		if box.bye {
+			return c.tcp.CloseWrite()
 		}
 	}
 }
+
+// full tells that the frames gathered must be written first.
+func (b *outbox) full() bool { return len(b.frames) >= writeChunk || b.bye }
 
 // next takes the next message. nil with done says that the writer has nothing
 // left to do; another one may start then, unless the connection is closing.
@@ -77,48 +92,67 @@ func (c *Conn) next(done bool) (m *wire.Control, closing bool) {
 	return m, c.closing
 }
 
-func (c *Conn) sayGoodbye(box *outbox) error {
+// sealGoodbye puts the last message into the empty box.
+func (c *Conn) sealGoodbye(box *outbox) error {
 	c.mu.Lock()
 	reason := c.cause.Error()
 	c.mu.Unlock()
-	if err := c.seal(box, goodbye(reason)); err != nil {
-		return err
-	}
-	if err := c.write(box); err != nil {
-		return err
-	}
-	return c.tcp.CloseWrite()
+	box.bye = true
+	return c.seal(box, goodbye(reason))
 }
 
-// seal adds m to the box and writes the box when it is full.
+// seal adds m to the box.
 func (c *Conn) seal(box *outbox, m *wire.Control) error {
 	var err error
+	if n := proto.Size(m); cap(box.plain) < n {
+		c.tr.shared.spare.give(box.plain)
+		box.plain = c.tr.shared.spare.take(n)
+	}
 	if box.plain, err = (proto.MarshalOptions{}).MarshalAppend(box.plain[:0], m); err != nil {
 		return fmt.Errorf("encode message: %w", err)
+	}
+	if n := len(box.frames) + framesLen(len(box.plain)); cap(box.frames) < n {
+		longer := append(c.tr.shared.spare.take(n), box.frames...)
+		c.tr.shared.spare.give(box.frames)
+		box.frames = longer
 	}
 	if box.frames, err = c.out.seal(box.frames, box.plain); err != nil {
 		return fmt.Errorf("send: %w", err)
 	}
-	if len(box.frames) < writeChunk {
-		return nil
-	}
-	return c.write(box)
+	return nil
 }
 
 // write empties the box, a chunk at a time so that a slow peer is given
-// Limits.Write for each chunk and not for the whole.
+// Limits.Write for each chunk and not for the whole. One that is not patient takes
+// no more than one chunk, and no second box.
 func (c *Conn) write(box *outbox) error {
 	b := box.frames
 	for len(b) > 0 {
+		chunk := b[:min(len(b), writeChunk)]
+		if !box.patient {
+			if !box.wrote {
+				b = b[c.writeNow(chunk):]
+			}
+			if box.wrote = true; len(b) > 0 {
+				box.frames = append(box.frames[:0], b...)
+				return errWait
+			}
+			break
+		}
 		c.deadline(c.tcp.SetWriteDeadline, c.tr.limits.Write)
-		n, err := c.tcp.Write(b[:min(len(b), writeChunk)])
+		n, err := c.tcp.Write(chunk)
 		if err != nil {
 			return c.writeError(err)
 		}
 		b = b[n:]
 	}
-	*box, c.out.buf = outbox{}, nil // idle connections hold nothing
-	c.beat.Reset(c.tr.limits.Heartbeat)
+	c.tr.shared.spare.give(box.frames) // idle connections hold nothing
+	c.tr.shared.spare.give(box.plain)
+	box.frames, box.plain = nil, nil
+	c.out.give()
+	c.mu.Lock()
+	c.spoke = time.Now()
+	c.mu.Unlock()
 	return nil
 }
 

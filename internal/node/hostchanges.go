@@ -1,0 +1,64 @@
+package node
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// lookAnyway is how long the host's addresses are believed to be the same although the
+// kernel did not tell of a change.
+const lookAnyway = time.Minute
+
+// hostChanges tells whether the host's links or addresses may be others than when it
+// was asked last (rtnetlink(7)): to list them all the time costs a daemon that has
+// nothing to do more than anything else. It belongs to one goroutine. Where the kernel
+// does not tell, they always may.
+type hostChanges struct {
+	fd     int // -1: the kernel does not tell
+	looked time.Time
+}
+
+func watchHost() *hostChanges {
+	h := &hostChanges{fd: -1}
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
+	if err != nil {
+		return h
+	}
+	groups := uint32(unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR)
+	if unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}) != nil {
+		_ = unix.Close(fd)
+		return h
+	}
+	h.fd = fd
+	return h
+}
+
+// any reports whether to look. What the kernel tells is not read but for its being
+// there; more than its queue holds is a change as well.
+func (h *hostChanges) any(now time.Time) bool {
+	told := h.fd < 0
+	var b [1]byte // the rest of a message is thrown away
+	for h.fd >= 0 {
+		_, err := unix.Read(h.fd, b[:])
+		if err == unix.EAGAIN {
+			break
+		}
+		told = true
+		if err != nil && err != unix.ENOBUFS && err != unix.EINTR {
+			h.close()
+		}
+	}
+	if !told && now.Sub(h.looked) < lookAnyway {
+		return false
+	}
+	h.looked = now
+	return true
+}
+
+func (h *hostChanges) close() {
+	if h.fd >= 0 {
+		_ = unix.Close(h.fd)
+		h.fd = -1
+	}
+}
