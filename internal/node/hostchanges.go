@@ -17,6 +17,7 @@ const lookAnyway = time.Minute
 type hostChanges struct {
 	fd     int // -1: the kernel does not tell
 	looked time.Time
+	told   [1]byte // of a message; the rest is thrown away
 }
 
 func watchHost() *hostChanges {
@@ -38,9 +39,8 @@ func watchHost() *hostChanges {
 // there; more than its queue holds is a change as well.
 func (h *hostChanges) any(now time.Time) bool {
 	told := h.fd < 0
-	var b [1]byte // the rest of a message is thrown away
 	for h.fd >= 0 {
-		_, err := unix.Read(h.fd, b[:])
+		_, err := unix.Read(h.fd, h.told[:])
 		if err == unix.EAGAIN {
 			break
 		}
