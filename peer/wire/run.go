@@ -97,7 +97,9 @@ func (r *run) expects(source uint32, size int) bool {
 }
 
 // continues tells whether b is the segment that comes next.
-func (r *run) continues(source uint32, b []byte) bool { return r.expects(source, len(b)) && r.matches(b) }
+func (r *run) continues(source uint32, b []byte) bool {
+	return r.expects(source, len(b)) && r.matches(b)
+}
 
 // matches tells whether b, which is as long as the run expects, is the segment that comes next. The headers were checked with
 // the first segment, so it is enough that they are the same bytes.
