@@ -19,8 +19,9 @@
 // All methods may be called by any goroutine and, Run excepted, never block. All
 // goroutines are started inside Run, which waits for them. Each connection has a
 // queue that is bounded and merges, a writer while something waits in it, and a
-// reader while something comes; one goroutine waits for those that are quiet. A peer that does not read delays nobody, and is dropped once its
-// socket has taken nothing for Limits.Write or its queue is full.
+// reader while something comes; one goroutine waits for those that are quiet. A
+// peer that does not read delays nobody, and is dropped once its socket has taken
+// nothing for Limits.Write or its queue is full.
 //
 // All events go to the one channel given to Run. The driver must keep reading
 // it: a driver that stops, stops the readers of all connections, nothing else.
