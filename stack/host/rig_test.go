@@ -130,19 +130,32 @@ func randomBytes(n int) []byte {
 func serve(t testing.TB, l net.Listener, f func(c net.Conn)) {
 	t.Helper()
 	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var conns []net.Conn
 	wg.Go(func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
+			mu.Lock()
+			conns = append(conns, c)
+			mu.Unlock()
 			wg.Go(func() {
 				defer c.Close()
 				f(c)
 			})
 		}
 	})
-	t.Cleanup(func() { l.Close(); wg.Wait() })
+	t.Cleanup(func() {
+		l.Close()
+		mu.Lock()
+		for _, c := range conns { // a reset of the other end may have been lost
+			_ = c.SetDeadline(time.Now())
+		}
+		mu.Unlock()
+		wg.Wait()
+	})
 }
 
 // echo sends back what comes, and ends when the other side has.
@@ -156,7 +169,12 @@ func echo(c net.Conn) {
 // exchange sends data, closes its half and wants the same back until the end.
 func exchange(t testing.TB, c net.Conn, data []byte) {
 	t.Helper()
-	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	exchangeWithin(t, c, data, 30*time.Second)
+}
+
+func exchangeWithin(t testing.TB, c net.Conn, data []byte, limit time.Duration) {
+	t.Helper()
+	_ = c.SetDeadline(time.Now().Add(limit))
 	errs := make(chan error, 1)
 	go func() {
 		_, err := c.Write(data)
