@@ -13,16 +13,16 @@ import (
 // slot is a buffer of 64 KiB.
 const receiveSlots = 16
 
-// downlink carries datagrams from one UDP socket to local ports: receive, open in
-// place, join, decide, write, all in one lane.
+// downlink carries datagrams from one UDP socket to local ports: receive, open,
+// join, decide, write, all in one lane.
 type downlink struct {
-	dp       *dataplane
-	recv     *link.Receiver // nil: messages come another way
-	out      *output        // answers to heartbeats
-	joiner   *wire.Joiner
-	reply    []byte // the answer being written
-	evicted  uint64 // of joiner.Evicted, counted already; so is outdated
-	outdated uint64
+	dp     *dataplane
+	recv   *link.Receiver // nil: messages come another way
+	out    *output        // answers to heartbeats
+	joiner *wire.Joiner
+	reply  []byte // the answer being written
+
+	evicted, outdated uint64 // of the joiner's, counted already
 
 	index uint32 // of the key used last; a batch is mostly one peer's
 	entry keyEntry
@@ -67,15 +67,17 @@ func (d *downlink) turn() (int, error) {
 // finish ends a batch.
 func (d *downlink) finish() {
 	d.joiner.Flush()
-	if n := d.joiner.Evicted(); n != d.evicted {
-		d.dp.counters.add(dropEvicted, n-d.evicted)
-		d.evicted = n
-	}
-	if n := d.joiner.Outdated(); n != d.outdated {
-		d.dp.counters.add(dropOutdated, n-d.outdated)
-		d.outdated = n
-	}
+	d.count(dropEvicted, d.joiner.Evicted(), &d.evicted)
+	d.count(dropOutdated, d.joiner.Outdated(), &d.outdated)
 	d.out.flush()
+}
+
+// count adds what is new in one of the joiner's counts.
+func (d *downlink) count(why drop, n uint64, counted *uint64) {
+	if n != *counted {
+		d.dp.counters.add(why, n-*counted)
+		*counted = n
+	}
 }
 
 // setTable makes the key cache follow the published table.

@@ -3,8 +3,8 @@ package wire
 import "encoding/binary"
 
 const (
-	tcpAckAt, tcpWindow, tcpUrgent = 8, 14, 18 // offsets in the TCP header (RFC 9293)
-	tcpACK                         = 0x10
+	tcpAckAt, tcpUrgent = 8, 18 // offsets in the TCP header (RFC 9293)
+	tcpACK              = 0x10
 	// tcpStamps is how timestamps stand alone among TCP's options: two NOPs, kind 8, ten bytes (RFC 7323, appendix A).
 	tcpStamps    = 0x0101080a
 	tcpStampsLen = 12

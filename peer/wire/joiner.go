@@ -87,8 +87,7 @@ func (j *Joiner) Open(source uint32, by Opener, msg []byte) (plaintext []byte, j
 	}
 	copy(spot, saved)
 	if joined {
-		r.end += len(home) - r.lead
-		r.count++
+		r.extend(len(home))
 		j.grown(r)
 	}
 	return plaintext, joined, err

@@ -75,7 +75,13 @@ func (r *run) begin(source uint32, s *segment, h shape, b []byte) {
 
 // add appends the payload of a segment that continues the run.
 func (r *run) add(b []byte) {
-	r.end += copy(r.buf[r.end:], b[r.lead:])
+	copy(r.buf[r.end:], b[r.lead:])
+	r.extend(len(b))
+}
+
+// extend says that the payload of a segment, a plaintext of size bytes, is where add puts it.
+func (r *run) extend(size int) {
+	r.end += size - r.lead
 	r.count++
 }
 
