@@ -14,6 +14,7 @@ import (
 	"weave/peer/control"
 	"weave/peer/link"
 	"weave/runtime"
+	"weave/runtime/netlink"
 )
 
 // socketBuffer is asked for on each UDP socket, in bytes: two super-frames'
@@ -133,8 +134,8 @@ func addressesOf(i net.Interface) []netip.Addr {
 // watchAddresses tells the mesh when the host's addresses change, and has peers
 // hear from the new ones.
 func (n *node) watchAddresses(ctx context.Context) error {
-	changes := watchHost() // before the first look, so that nothing is missed
-	defer changes.close()
+	changes := netlink.WatchHost() // before the first look, so that nothing is missed
+	defer changes.Close()
 	last := n.candidates()
 	tick := time.NewTicker(addressInterval)
 	defer tick.Stop()
@@ -143,7 +144,7 @@ func (n *node) watchAddresses(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case at := <-tick.C:
-			if !changes.any(at) {
+			if !changes.Any(at) {
 				continue
 			}
 		}

@@ -1,4 +1,4 @@
-package node
+package netlink
 
 import (
 	"testing"
@@ -9,28 +9,28 @@ import (
 // minute; where it cannot tell, always.
 func TestHostChanges(t *testing.T) {
 	now := time.Unix(1000, 0)
-	deaf := &hostChanges{fd: -1}
+	deaf := &HostChanges{fd: -1}
 	for range 2 {
-		if !deaf.any(now) {
+		if !deaf.Any(now) {
 			t.Error("not looked although nobody tells")
 		}
 	}
-	h := watchHost()
-	defer h.close()
+	h := WatchHost()
+	defer h.Close()
 	if h.fd < 0 {
 		t.Skip("the kernel does not tell of changes of addresses")
 	}
-	if !h.any(now) {
+	if !h.Any(now) {
 		t.Error("never looked yet")
 	}
-	if n := testing.AllocsPerRun(100, func() { h.any(now) }); n > 0 {
+	if n := testing.AllocsPerRun(100, func() { h.Any(now) }); n > 0 {
 		t.Errorf("%v allocations to find nothing", n)
 	}
-	if !h.any(now.Add(lookAnyway)) {
+	if !h.Any(now.Add(lookAnyway)) {
 		t.Error("not looked for too long")
 	}
-	h.close()
-	if !h.any(now.Add(lookAnyway)) {
+	h.Close()
+	if !h.Any(now.Add(lookAnyway)) {
 		t.Error("believed a socket that is closed")
 	}
 }

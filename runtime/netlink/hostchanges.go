@@ -1,4 +1,4 @@
-package node
+package netlink
 
 import (
 	"time"
@@ -10,18 +10,20 @@ import (
 // kernel did not tell of a change.
 const lookAnyway = time.Minute
 
-// hostChanges tells whether the host's links or addresses may be others than when it
+// HostChanges tells whether the host's links or addresses may be others than when it
 // was asked last (rtnetlink(7)): to list them all the time costs a daemon that has
 // nothing to do more than anything else. It belongs to one goroutine. Where the kernel
 // does not tell, they always may.
-type hostChanges struct {
+type HostChanges struct {
 	fd     int // -1: the kernel does not tell
 	looked time.Time
 	told   [1]byte // of a message; the rest is thrown away
 }
 
-func watchHost() *hostChanges {
-	h := &hostChanges{fd: -1}
+// WatchHost begins to listen in the network namespace of the calling thread; Close ends it. A kernel that does not tell is no
+// error.
+func WatchHost() *HostChanges {
+	h := &HostChanges{fd: -1}
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
 	if err != nil {
 		return h
@@ -35,9 +37,9 @@ func watchHost() *hostChanges {
 	return h
 }
 
-// any reports whether to look. What the kernel tells is not read but for its being
+// Any reports whether to look. What the kernel tells is not read but for its being
 // there; more than its queue holds is a change as well.
-func (h *hostChanges) any(now time.Time) bool {
+func (h *HostChanges) Any(now time.Time) bool {
 	told := h.fd < 0
 	for h.fd >= 0 {
 		_, err := unix.Read(h.fd, h.told[:])
@@ -46,7 +48,7 @@ func (h *hostChanges) any(now time.Time) bool {
 		}
 		told = true
 		if err != nil && err != unix.ENOBUFS && err != unix.EINTR {
-			h.close()
+			h.Close()
 		}
 	}
 	if !told && now.Sub(h.looked) < lookAnyway {
@@ -56,7 +58,8 @@ func (h *hostChanges) any(now time.Time) bool {
 	return true
 }
 
-func (h *hostChanges) close() {
+// Close ends the listening; Any is true from then on. It may be called more than once.
+func (h *HostChanges) Close() {
 	if h.fd >= 0 {
 		_ = unix.Close(h.fd)
 		h.fd = -1
