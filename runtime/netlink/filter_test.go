@@ -279,7 +279,7 @@ func TestQuerierOfAnotherSubnet(t *testing.T) {
 		}
 		buf := make([]byte, 2000)
 		for n := 0; !answer(buf[:n]); {
-			if n, err = unix.Read(fd, buf); err != nil {
+			if n, err = readPacket(fd, buf); err != nil {
 				t.Fatalf("no answer to a querier with address %s: %v", from, err)
 			}
 		}

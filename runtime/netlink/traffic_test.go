@@ -90,11 +90,21 @@ func listenPackets(t *testing.T, s *space, name string) int {
 	return fd
 }
 
+// readPacket reads the next packet. A socket with a time limit is never restarted after a signal (signal(7)), and Go's
+// scheduler sends signals.
+func readPacket(fd int, buf []byte) (n int, err error) {
+	for {
+		if n, err = unix.Read(fd, buf); err != unix.EINTR {
+			return n, err
+		}
+	}
+}
+
 func waitFor(t *testing.T, fd int, frames ...[]byte) {
 	t.Helper()
 	buf := make([]byte, 2000)
 	for len(frames) > 0 {
-		n, err := unix.Read(fd, buf)
+		n, err := readPacket(fd, buf)
 		if err != nil {
 			t.Fatalf("%d announcements did not come: %v", len(frames), err)
 		}
