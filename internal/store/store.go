@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -43,8 +44,12 @@ var (
 
 // Store is an open state file.
 type Store struct {
-	db   *bbolt.DB
 	path string
+	db   *bbolt.DB
+	file *os.File // db's
+
+	changing sync.Mutex
+	broken   error // a panic of db; nil as a rule
 }
 
 // Save is one change: Value replaces what Key had, nil deletes it.
@@ -65,40 +70,72 @@ func open(path string, timeout time.Duration) (*Store, error) {
 	}
 	_, statErr := os.Stat(path)
 	fresh := errors.Is(statErr, fs.ErrNotExist)
-	db, err := openFile(path, timeout)
-	if err != nil {
+	s := &Store{path: path}
+	if err := s.openFile(timeout); err != nil {
 		return nil, fmt.Errorf("store: %w", explain(path, err))
 	}
-	s := &Store{db: db, path: path}
 	if err := s.prepare(fresh); err != nil {
-		db.Close()
+		s.Close()
 		return nil, fmt.Errorf("store: %w", explain(path, err))
 	}
 	return s, nil
 }
 
-// openFile opens the database. bbolt panics where a damaged page leads it astray, and a page beyond the end of a
-// truncated file faults; here both are just a file that cannot be used.
-func openFile(path string, timeout time.Duration) (db *bbolt.DB, err error) {
+// openFile opens the database.
+func (s *Store) openFile(timeout time.Duration) error {
+	err := guard(func() (err error) {
+		s.db, err = bbolt.Open(s.path, 0o600, &bbolt.Options{
+			Timeout:      timeout,
+			FreelistType: bbolt.FreelistMapType,
+			OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
+				s.file, err = os.OpenFile(name, flag, mode)
+				return s.file, err
+			},
+		})
+		return err
+	})
+	if err != nil && s.file != nil {
+		s.letGo()
+	}
+	return err
+}
+
+// guard runs do. bbolt panics where a damaged page leads it astray, and a page beyond the end of a truncated file
+// faults; here both are just a file that cannot be used.
+func guard(do func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	var file *os.File
 	defer func() {
-		if err != nil && file != nil {
-			// After a panic nobody else does, and the mapping that stays behind would keep the lock (flock(2)).
-			_ = unix.Flock(int(file.Fd()), unix.LOCK_UN)
-			file.Close()
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", ErrCorrupt, p)
 		}
 	}()
-	defer recoverCorrupt(&err)
-	return bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout:      timeout,
-		FreelistType: bbolt.FreelistMapType,
-		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
-			var err error
-			file, err = os.OpenFile(name, flag, mode)
-			return file, err
-		},
+	return do()
+}
+
+// letGo closes the file after a panic, when nobody else does: the mapping that stays behind would keep the lock (flock(2)).
+func (s *Store) letGo() {
+	_ = unix.Flock(int(s.file.Fd()), unix.LOCK_UN)
+	s.file.Close()
+}
+
+// change runs a transaction that writes. After a panic, as where the list of free pages is damaged, bbolt may hold its
+// locks for ever: the store then refuses all changes.
+func (s *Store) change(do func(*bbolt.Tx) error) error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	if s.broken != nil {
+		return s.broken
+	}
+	returned := false
+	err := guard(func() error {
+		err := s.db.Update(do)
+		returned = true
+		return err
 	})
+	if !returned {
+		s.broken = err
+	}
+	return err
 }
 
 func (s *Store) prepare(fresh bool) error {
@@ -108,7 +145,7 @@ func (s *Store) prepare(fresh bool) error {
 	if err := s.checkAll(); err != nil {
 		return err
 	}
-	err := s.db.Update(func(tx *bbolt.Tx) error {
+	err := s.change(func(tx *bbolt.Tx) error {
 		meta, err := tx.CreateBucketIfNotExists(metaBucket)
 		if err != nil {
 			return err
@@ -125,30 +162,30 @@ func (s *Store) prepare(fresh bool) error {
 }
 
 // checkAll reads the whole file once.
-func (s *Store) checkAll() (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer recoverCorrupt(&err)
-	return s.db.View(func(tx *bbolt.Tx) error {
-		if info, err := os.Stat(s.path); err != nil || info.Size() < tx.Size() {
-			return errors.Join(err, fmt.Errorf("%w: cut short", ErrCorrupt))
+func (s *Store) checkAll() error {
+	return guard(func() error { return s.db.View(s.check) })
+}
+
+func (s *Store) check(tx *bbolt.Tx) error {
+	if info, err := os.Stat(s.path); err != nil || info.Size() < tx.Size() {
+		return errors.Join(err, fmt.Errorf("%w: cut short", ErrCorrupt))
+	}
+	meta, data := tx.Bucket(metaBucket), tx.Bucket(dataBucket)
+	if meta == nil && data == nil {
+		if name, _ := tx.Cursor().First(); name != nil {
+			return fmt.Errorf("%w: it belongs to another program", ErrCorrupt)
 		}
-		meta, data := tx.Bucket(metaBucket), tx.Bucket(dataBucket)
-		if meta == nil && data == nil {
-			if name, _ := tx.Cursor().First(); name != nil {
-				return fmt.Errorf("%w: it belongs to another program", ErrCorrupt)
-			}
-			return nil // new
-		}
-		if meta == nil || data == nil {
-			return fmt.Errorf("%w: a part is missing", ErrCorrupt)
-		}
-		if err := checkSchema(meta.Get(schemaKey)); err != nil {
-			return err
-		}
-		return data.ForEach(func(k, v []byte) error {
-			_, err := unseal(k, v)
-			return err
-		})
+		return nil // new
+	}
+	if meta == nil || data == nil {
+		return fmt.Errorf("%w: a part is missing", ErrCorrupt)
+	}
+	if err := checkSchema(meta.Get(schemaKey)); err != nil {
+		return err
+	}
+	return data.ForEach(func(k, v []byte) error {
+		_, err := unseal(k, v)
+		return err
 	})
 }
 
@@ -219,7 +256,7 @@ func (s *Store) Update(saves []Save) error {
 	if len(saves) == 0 {
 		return nil
 	}
-	err := s.db.Update(func(tx *bbolt.Tx) error {
+	err := s.change(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(dataBucket)
 		for _, save := range saves {
 			key := []byte(save.Key)
@@ -245,7 +282,15 @@ func (s *Store) Update(saves []Save) error {
 func (s *Store) Path() string { return s.path }
 
 // Close releases the file. It waits for calls in flight.
-func (s *Store) Close() error { return s.db.Close() }
+func (s *Store) Close() error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	if s.broken != nil {
+		s.letGo()
+		return nil
+	}
+	return s.db.Close()
+}
 
 // seal puts the check sum before the value; bbolt has none of its own for data.
 func seal(key, value []byte) []byte {
@@ -265,12 +310,6 @@ func unseal(key, sealed []byte) ([]byte, error) {
 func checksum(key, value []byte) uint32 {
 	table := crc32.MakeTable(crc32.Castagnoli)
 	return crc32.Update(crc32.Checksum(key, table), table, value)
-}
-
-func recoverCorrupt(err *error) {
-	if p := recover(); p != nil {
-		*err = fmt.Errorf("%w: %v", ErrCorrupt, p)
-	}
 }
 
 // explain turns bbolt's words into what the user can do.
