@@ -49,6 +49,12 @@ func TestExpose(t *testing.T) {
 		t.Errorf("their chain drops what is for containers:\n%s", got)
 	}
 	run(t, one, "expose", "10.2.2.10/24", "--without-masquerade")
+	run(t, one, "expose", "10.2.1.10/24", "-h", "also.weave.local")
+	for _, name := range []string{"host1", "also"} { // names are of the addresses they were given for
+		if got := run(t, one, "dns-lookup", name); got != "10.2.1.10\n" {
+			t.Errorf("with two addresses %s is %q", name, got)
+		}
+	}
 	rules := nft(t, one, "-s", "list", "table", "inet", "weave")
 	if !strings.Contains(rules, "10.2.1.0/24") || strings.Contains(rules, "10.2.2.0/24") {
 		t.Errorf("masqueraded is\n%s", rules)
@@ -76,11 +82,17 @@ func TestExpose(t *testing.T) {
 			t.Errorf("the rules were\n%sand are\n%s", rules, got)
 		}
 		reaches(t, one.NS, "10.2.1.2")
+		if got := run(t, one, "dns-lookup", "host1"); got != "10.2.1.10\n" {
+			t.Errorf("host1 is %q", got)
+		}
 	})
 	refused(t, one, 1, "--publish", "expose", "--publish", "80:x:80")
 	refused(t, one, 1, "Usage", "expose", "-h", "a", "-h", "b")
 	if got := run(t, one, "hide", "10.2.1.10/24"); got != "10.2.1.10\n" {
 		t.Errorf("hide printed %q", got)
+	}
+	if got := run(t, one, "dns-lookup", "also"); got != "" {
+		t.Errorf("the name of a hidden address is %q", got)
 	}
 	if got := run(t, one, "hide", "10.2.1.10/24"); got != "\n" {
 		t.Errorf("a second hide printed %q", got)

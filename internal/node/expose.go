@@ -28,9 +28,32 @@ type exposed struct {
 	Places  []placement
 	Plain   []netip.Prefix // those of Places that are not masqueraded
 	Shown   []netip.Prefix // what the bridge may have of ours
-	Names   []string
+	Named   []named
 	Publish []api.Publication
 	Proxy   string // where programs of the host connect by SOCKS5 and HTTP, ip:port; "" = nowhere
+}
+
+// named is a name of the host for one of its addresses: containers of other subnets
+// might not reach it there.
+type named struct {
+	Name string
+	At   netip.Prefix
+}
+
+// readdress notes that a place has another address now, with all that was said of the one before.
+func (x *exposed) readdress(i int, got netip.Prefix) {
+	was := x.Places[i].Got
+	x.Places[i].Got = got
+	for k := range x.Plain {
+		if x.Plain[k] == was {
+			x.Plain[k] = got
+		}
+	}
+	for k := range x.Named {
+		if x.Named[k].At == was {
+			x.Named[k].At = got
+		}
+	}
 }
 
 // exposure guards it: one change at a time.
@@ -63,7 +86,7 @@ func (n *node) Expose(ctx context.Context, req api.ExposeRequest) (api.AttachRep
 	var warnings []string
 	if err == nil {
 		e.what = exposed{
-			Places: r.Places, Names: slices.Clone(before.Names), Publish: slices.Clone(before.Publish), Plain: slices.Clone(before.Plain),
+			Places: r.Places, Named: slices.Clone(before.Named), Publish: slices.Clone(before.Publish), Plain: slices.Clone(before.Plain),
 			Shown: slices.Clone(before.Shown), Proxy: before.Proxy,
 		}
 		got := r.given(req.Addresses)
@@ -71,7 +94,11 @@ func (n *node) Expose(ctx context.Context, req api.ExposeRequest) (api.AttachRep
 		if req.WithoutMasquerade {
 			e.what.Plain = append(e.what.Plain, got...)
 		}
-		e.what.Names = addMissing(e.what.Names, req.Names)
+		for _, at := range got {
+			for _, name := range req.Names {
+				e.what.Named = addMissing(e.what.Named, []named{{name, at}})
+			}
+		}
 		e.what.Publish = addMissing(e.what.Publish, req.Publish)
 		warnings, err = n.show(ctx, e)
 	}
@@ -114,9 +141,7 @@ func (n *node) Hide(ctx context.Context, req api.ExposeRequest) (api.AttachReply
 	e.what.Plain = slices.DeleteFunc(slices.Clone(e.what.Plain), func(p netip.Prefix) bool { return slices.Contains(list, p) })
 	e.what.Publish = slices.DeleteFunc(slices.Clone(e.what.Publish), func(p api.Publication) bool { return !left || slices.Contains(req.Publish, p) })
 	n.nameless(ctx, exposeIdent, n.dual(list))
-	if !left {
-		e.what.Names = nil
-	}
+	e.what.Named = slices.DeleteFunc(slices.Clone(e.what.Named), func(x named) bool { return slices.Contains(list, x.At) })
 	warnings, err := n.show(ctx, e)
 	if err != nil {
 		return api.AttachReply{}, err
@@ -167,10 +192,20 @@ func (n *node) show(ctx context.Context, e *exposure) (warnings []string, err er
 	if err := n.openHostProxy(ctx, e); err != nil {
 		return nil, err
 	}
-	if n.names == nil || len(e.what.Names) == 0 {
-		return warnings, nil
+	return warnings, n.nameExposed(ctx, e.what.Named)
+}
+
+// nameExposed registers the host's names.
+func (n *node) nameExposed(ctx context.Context, all []named) error {
+	if n.names == nil {
+		return nil
 	}
-	return warnings, n.names.registerAll(ctx, exposeIdent, n.qualifyAll(e.what.Names), all)
+	for _, x := range all {
+		if err := n.names.registerAll(ctx, exposeIdent, n.qualifyAll([]string{x.Name}), n.dual([]netip.Prefix{x.At})); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // publish opens the ports that are wanted and closes the others.

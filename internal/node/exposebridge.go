@@ -36,7 +36,7 @@ func (n *node) recallExposed(ctx context.Context) error {
 			return err
 		}
 	}
-	claimErr := n.claimExposed(ctx, e.what.Places)
+	claimErr := n.claimExposed(ctx, &e.what)
 	warnings, err := n.show(ctx, e)
 	for _, w := range warnings {
 		n.log.Warn(w, "part", "expose")
@@ -46,11 +46,11 @@ func (n *node) recallExposed(ctx context.Context) error {
 
 // claimExposed makes the allocator know what was exposed before. What cannot be
 // claimed for now stays exposed, and is said.
-func (n *node) claimExposed(ctx context.Context, places []placement) error {
+func (n *node) claimExposed(ctx context.Context, what *exposed) error {
 	ctx, cancel := context.WithTimeout(ctx, recallPatience)
 	defer cancel()
 	var errs []error
-	for i, p := range places {
+	for i, p := range what.Places {
 		if n.ipam != nil && n.ipam.claim(ctx, exposeIdent, p.Got, true, true) == nil {
 			continue
 		}
@@ -59,7 +59,7 @@ func (n *node) claimExposed(ctx context.Context, places []placement) error {
 			errs = append(errs, fmt.Errorf("claim %s: %w", p.Got, err))
 			continue
 		}
-		places[i].Got = got
+		what.readdress(i, got)
 	}
 	return errors.Join(errs...)
 }
