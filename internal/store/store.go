@@ -112,7 +112,8 @@ func guard(do func() error) (err error) {
 	return do()
 }
 
-// letGo closes the file after a panic, when nobody else does: the mapping that stays behind would keep the lock (flock(2)).
+// letGo closes the file where bbolt may not have: after a panic nobody does, and the mapping that stays behind would keep the
+// lock (flock(2)).
 func (s *Store) letGo() {
 	_ = unix.Flock(int(s.file.Fd()), unix.LOCK_UN)
 	s.file.Close()
