@@ -143,6 +143,7 @@ type dataplane struct {
 	sockets []socketPair // at least one; more share the port
 
 	policy atomic.Pointer[filter.Filter] // nil: none, or the kernel's bridge has it
+	long   *longFrames                   // nil: nobody takes them; set before the lanes start
 	localSet
 
 	eventQueues

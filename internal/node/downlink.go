@@ -35,6 +35,9 @@ func newDownlink(dp *dataplane, s *link.Socket, out *output, plain bool) *downli
 		d.recv = s.NewReceiver(receiveSlots)
 	}
 	d.joiner = wire.NewJoiner(d, plain)
+	if dp.long != nil {
+		d.joiner.Chain(dp.long.takes)
+	}
 	return d
 }
 
@@ -228,6 +231,9 @@ func (d *downlink) Packet(source uint32, parts [][]byte) {
 		size += len(p)
 	}
 	from.received.add(size)
+	if size > wire.MaxFrame {
+		d.dp.long.sent.Add(1)
+	}
 	frame := parts[0][wire.VnetLen:]
 	if !d.dp.permits(frame, size) {
 		return

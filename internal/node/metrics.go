@@ -19,6 +19,8 @@ var (
 		"Number of peer-to-peer connections terminated.", nil, nil)
 	descDropped = prometheus.NewDesc("weave_dropped_total",
 		"Frames, datagrams and messages let go.", []string{"reason"}, nil)
+	descLongFrames = prometheus.NewDesc("weave_long_frames_total",
+		"Packets of TCP longer than 64 KB that containers were given, of several super-frames.", nil, nil)
 	descMACs      = prometheus.NewDesc("weave_macs", "MAC addresses learnt.", nil, nil)
 	descPeerBytes = prometheus.NewDesc("weave_peer_bytes_total",
 		"Bytes of Ethernet frames exchanged with a peer.", []string{"peer", "direction"}, nil)
@@ -47,7 +49,7 @@ func (n *node) metricsHandler() http.Handler {
 // Describe implements prometheus.Collector.
 func (m metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descConnections, descTerminations, descDropped, descMACs, descPeerBytes, descPeerFrames,
+		descConnections, descTerminations, descDropped, descLongFrames, descMACs, descPeerBytes, descPeerFrames,
 	} {
 		ch <- d
 	}
@@ -57,6 +59,9 @@ func (m metrics) Describe(ch chan<- *prometheus.Desc) {
 func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	m.connections(ch)
 	m.drops(ch)
+	if long := m.n.dp.long; long != nil {
+		ch <- prometheus.MustNewConstMetric(descLongFrames, prometheus.CounterValue, float64(long.sent.Load()))
+	}
 	ch <- prometheus.MustNewConstMetric(descMACs, prometheus.GaugeValue, float64(len(m.n.dp.sw.MACs())))
 	for _, r := range m.n.dp.table.Load().remotes {
 		if r == nil {

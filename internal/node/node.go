@@ -278,6 +278,7 @@ func (n *node) run(ctx context.Context) error {
 		g.Go(func() error { return n.names.run(ctx) })
 		g.Go(func() error { return unlessDone(ctx, n.names.server.Run(ctx, n.names.packets, n.names.streams)) })
 	}
+	n.sendLongFrames(ctx, g)
 	lanes, err := newLanes(n.dp, n.cfg.Queues, n.noOffloads())
 	if err != nil {
 		return err

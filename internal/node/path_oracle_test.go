@@ -80,6 +80,9 @@ func segment(packet []byte, size int) (out []plainFrame) {
 func (o offload) rewrite(f []byte, less, index, offset int, last bool) {
 	ip, l4 := f[ipStart(f):], f[o.start:]
 	if ip[0]>>4 == 4 {
+		if long := len(ip)+less > 65535; long { // the field holds zero then
+			addTo(ip[2:], len(ip)+less)
+		}
 		addTo(ip[2:], -less)
 		addTo(ip[4:], index)
 		header := ip[:int(ip[0]&15)*4]
@@ -89,7 +92,7 @@ func (o offload) rewrite(f []byte, less, index, offset int, last bool) {
 		addTo(ip[4:], -less)
 	}
 	partial := int(binary.BigEndian.Uint16(l4[o.csumOff:])) - less
-	if partial < 0 {
+	for partial < 0 {
 		partial += 0xffff
 	}
 	binary.BigEndian.PutUint16(l4[o.csumOff:], uint16(partial))

@@ -73,6 +73,9 @@ func TestPathEqualsSegmentation(t *testing.T) {
 				r := newPathRig(outer, t, aes, plain, mtu)
 				m := &manifest{t: t, limit: newPath(r.nearA.LocalAddr(), mtu).limit, plain: plain, pieces: map[int]int{}}
 				datagrams := r.send(m, recipes)
+				if rapid.Bool().Draw(t, "takes long") {
+					r.b.takeLong(m.given)
+				}
 				order := w.fate(len(datagrams))
 				arriving := make([][]byte, len(order))
 				for i, n := range order {
@@ -88,10 +91,18 @@ func TestPathEqualsSegmentation(t *testing.T) {
 
 // send gives the packets to a and returns the datagrams it makes of them, with their cargo in the manifest.
 func (r *pathRig) send(m *manifest, recipes []recipe) (datagrams [][]byte) {
-	var refused uint64
-	for _, d := range recipes {
-		g := d.make()
+	for i, d := range recipes {
+		g, ok := given{}, false
+		if d.follows && i > 0 {
+			g, ok = m.given[i-1].next(d)
+		}
+		if !ok {
+			g = d.make()
+		}
 		m.given = append(m.given, g)
+	}
+	var refused uint64
+	for _, g := range m.given {
 		if m.dropsAtSender(&g) {
 			refused++
 		}
@@ -124,6 +135,17 @@ func (r *pathRig) send(m *manifest, recipes []recipe) (datagrams [][]byte) {
 		r.t.Fatalf("%d drops at the sender, want %d", n, refused)
 	}
 	return datagrams
+}
+
+// takeLong has all receivers of packets take long frames.
+func (h *host) takeLong(packets []given) {
+	known := map[station]*verdict{}
+	for _, g := range packets {
+		if frame := g.packet[min(wire.VnetLen, len(g.packet)):]; len(frame) >= 34 {
+			known[stationOf(frame)] = &verdict{takes: true}
+		}
+	}
+	h.dp.long.known.Store(&known)
 }
 
 // expand makes plain frames of what b's TAP got, and holds its offload fields against what a kernel takes.

@@ -56,13 +56,14 @@ const pathPatience = 20 * time.Second
 // newHost makes a side with keys from a seed, and a lane with the real uplink and downlink.
 func newHost(outer *testing.T, t *rapid.T, seed [32]byte, plain bool) *host {
 	user, tap := tuntest.Pipe(16384)
-	h := &host{side: newSide(outer, tap), tap: tap, user: user, buf: make([]byte, wire.MaxPacket+100)}
+	h := &host{side: newSide(outer, tap), tap: tap, user: user, buf: make([]byte, wire.LongestPacket+100)}
 	t.Cleanup(func() {
 		h.dp.closeSockets()
 		_ = tap.Close()
 	})
 	h.machine = newMachine(t, seed, h.dp.clock)
 	h.sessions.machine, h.sessions.self = h.machine, h.machine.PublicKey()
+	h.dp.long = newLongFrames()
 	lanes, err := newLanes(h.dp, 1, plain)
 	if err != nil {
 		t.Fatal(err)

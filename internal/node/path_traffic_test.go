@@ -36,6 +36,7 @@ type recipe struct {
 	tcpExtra int // words of TCP options
 	size     int // gso_size
 	payload  int
+	follows  bool // where the packet before is a super-frame of TCP over IPv4, continue its stream
 	seed     uint64
 }
 
@@ -50,6 +51,9 @@ var damages = []string{
 const plainDamages = 4
 
 func drawRecipe(t *rapid.T) recipe {
+	if rapid.IntRange(0, 4).Draw(t, "bulk") == 4 {
+		return drawBulk(t)
+	}
 	d := recipe{
 		proto: rapid.SampledFrom([]string{
 			"tcp4", "tcp4", "tcp6", "udp4", "udp6", "frag4", "frag6", "raw", "arp",
@@ -57,6 +61,8 @@ func drawRecipe(t *rapid.T) recipe {
 		dst:  rapid.SampledFrom([]byte{2, 2, 2, 7, 0xff}).Draw(t, "dst"),
 		tags: rapid.SampledFrom([]int{0, 0, 0, 1, 2}).Draw(t, "tags"),
 		seed: rapid.Uint64().Draw(t, "seed"),
+
+		follows: rapid.Bool().Draw(t, "follows"),
 	}
 	ceiling := rapid.SampledFrom([]int{0, 60, 600, 1500, 9000, 70000}).Draw(t, "ceiling")
 	d.payload = rapid.IntRange(0, ceiling).Draw(t, "payload")
@@ -82,6 +88,17 @@ func drawRecipe(t *rapid.T) recipe {
 		d.proto = rapid.SampledFrom([]string{"tcp4", "udp6"}).Draw(t, "damaged proto")
 		d.super, d.partial, d.vouched, d.size, d.payload = true, true, false, 500, max(d.payload, 40)
 	}
+	return d
+}
+
+// drawBulk describes a super-frame of a stream of TCP, with segments that are all full.
+func drawBulk(t *rapid.T) recipe {
+	d := recipe{
+		proto: "tcp4", super: true, partial: true, dst: 2, tcpFlags: 0x10, tcpExtra: 3,
+		size: rapid.SampledFrom([]int{400, 536, 1200, 1324, 8900}).Draw(t, "gso_size"), seed: rapid.Uint64().Draw(t, "seed"),
+		follows: rapid.IntRange(0, 3).Draw(t, "follows") > 0,
+	}
+	d.payload = d.size * rapid.IntRange(1, 60000/d.size).Draw(t, "segments")
 	return d
 }
 
@@ -129,6 +146,40 @@ func (d recipe) make() given {
 		g.refused, g.sound = true, false
 	}
 	return g
+}
+
+// next is a packet that continues the stream of a super-frame, with at most as much payload as that has; false if there is none. PSH
+// is for the last packet of a stream only here: where several are joined, it moves.
+func (g *given) next(d recipe) (given, bool) {
+	if g.what.proto != "tcp4" || !g.what.super || g.refused || g.what.tcpFlags&0x01 != 0 {
+		return given{}, false
+	}
+	o, frame := readOffload(g.packet), bytes.Clone(g.packet[wire.VnetLen:])
+	end := o.end(frame)
+	segments := (len(frame) - end + o.size - 1) / o.size
+	length := min(max(d.payload, 1), len(frame)-end)
+	ip, l4 := frame[ipStart(frame):], frame[o.start:]
+	addTo(ip[4:], segments)
+	binary.BigEndian.PutUint32(l4[4:], binary.BigEndian.Uint32(l4[4:])+uint32(len(frame)-end))
+	for i := range frame[end:] {
+		frame[end+i] ^= byte(d.seed)
+	}
+	less := len(frame) - end - length
+	frame = frame[:end+length]
+	addTo(ip[2:], -less)
+	header := ip[:int(ip[0]&15)*4]
+	header[10], header[11] = 0, 0
+	binary.BigEndian.PutUint16(header[10:], ^slowSum(header))
+	partial := int(binary.BigEndian.Uint16(l4[16:])) - less
+	for partial < 0 {
+		partial += 0xffff
+	}
+	binary.BigEndian.PutUint16(l4[16:], uint16(partial))
+	before := g.packet[wire.VnetLen+o.start:]
+	before[13] &^= 0x08
+	what := g.what
+	what.seed, what.payload = d.seed, length
+	return given{packet: append(o.append(nil), frame...), what: what, sound: g.sound}, true
 }
 
 func (d recipe) appendTransport(frame []byte, n noise) ([]byte, offload) {

@@ -153,7 +153,8 @@ type stretch struct {
 // rewrite turns b, the headers of a whole super-frame, into those of a stretch of it, as the kernel's segmentation would
 // (net/ipv4/tcp_offload.c, udp_offload.c): lengths, IPv4 identification and header checksum, TCP sequence number and
 // flags. The transport checksum stays a partial one, over the pseudo-header with the new length; so the old length
-// is taken out instead of summing the addresses anew, which is right with IPv6 routing headers too.
+// is taken out instead of summing the addresses anew, which is right with IPv6 routing headers too. A length beyond what IPv4
+// can say is written as zero, see chain.go.
 func (h *headers) rewrite(b []byte, s stretch) {
 	old := h.ipLength(b) - (h.l4 - h.ip)
 	size := h.end - h.l4 + s.payload
@@ -161,7 +162,11 @@ func (h *headers) rewrite(b []byte, s stretch) {
 		binary.BigEndian.PutUint16(b[h.ip+4:], uint16(h.l4-h.ip-40+size))
 	} else {
 		ip := b[h.ip:h.l4]
-		binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)+size))
+		total := len(ip) + size
+		if total > maxIP {
+			total = 0
+		}
+		binary.BigEndian.PutUint16(ip[2:], uint16(total))
 		binary.BigEndian.PutUint16(ip[4:], binary.BigEndian.Uint16(ip[4:])+uint16(s.first))
 		ip[10], ip[11] = 0, 0
 		binary.BigEndian.PutUint16(ip[10:], ^fold(sum(ip, 0)))

@@ -30,7 +30,7 @@ type Opener interface {
 // FRAMEs go to the sink at once, but for acknowledgements of TCP, of which the last of several is enough. SEGMENTs that
 // continue each other become one run, which goes to the sink as one packet:
 //
-//	            first SEGMENT           next index, same headers
+//	            first SEGMENT           next index, same headers; first of the next super-frame, see Chain
 //	(free) ----------------> (pending) -------------+
 //	   ^                      |   ^                 |
 //	   |                      |   +-----------------+
@@ -41,6 +41,7 @@ type Opener interface {
 type Joiner struct {
 	sink  Sink
 	plain bool
+	takes func(frame []byte) bool // see Chain; nil: nobody does
 
 	runs  [maxRuns]run
 	order [maxRuns]*run // the pending ones, oldest first, then the free ones
@@ -213,6 +214,12 @@ func (j *Joiner) addSegment(source uint32, b []byte) Fault {
 	if fault != FaultNone {
 		return fault
 	}
+	if r := j.latest(source); r != nil && r.follows(&s, &h, b) {
+		r.chain(h, b)
+		j.grown(r)
+		return FaultNone
+	}
+	j.flushComplete(source)
 	if j.used == maxRuns {
 		j.emit(0)
 	}
@@ -223,9 +230,19 @@ func (j *Joiner) addSegment(source uint32, b []byte) Fault {
 	return FaultNone
 }
 
+// latest is the run of a source that began last, nil if none is pending.
+func (j *Joiner) latest(source uint32) *run {
+	for i := j.used - 1; i >= 0; i-- {
+		if j.order[i].source == source {
+			return j.order[i]
+		}
+	}
+	return nil
+}
+
 // grown emits what can be when a segment was added to a run.
 func (j *Joiner) grown(r *run) {
-	if r.complete() {
+	if r.complete() && !j.awaits(r) {
 		j.flushComplete(r.source)
 	}
 }

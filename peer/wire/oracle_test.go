@@ -95,7 +95,7 @@ func checkPartial(frame []byte, start, offset int) error {
 	if frame[ip]>>4 == 6 {
 		n = 40 + int(binary.BigEndian.Uint16(frame[ip+4:]))
 	}
-	if ip+n != len(frame) {
+	if long := frame[ip]>>4 == 4 && n == 0 && len(frame)-ip > 65535; ip+n != len(frame) && !long {
 		return fmt.Errorf("IP length %d, %d bytes there", n, len(frame)-ip)
 	}
 	if frame[ip]>>4 == 4 && slowSum(frame[ip:start]) != 0xffff {
@@ -120,7 +120,7 @@ func pseudoSum(frame []byte, start int) uint16 {
 	if frame[ip]>>4 == 4 {
 		b = append(b, frame[ip+12:ip+20]...)
 		b = append(b, 0, frame[ip+9])
-		return slowSum(binary.BigEndian.AppendUint16(b, uint16(length)))
+		return slowSum(binary.BigEndian.AppendUint32(b, length))
 	}
 	dst := frame[ip+24 : ip+40]
 	proto := frame[ip+6]
@@ -272,6 +272,30 @@ func (d traffic) finish(frame []byte, start int) []byte {
 		binary.LittleEndian.PutUint16(v[4:], uint16(d.gsoSize))
 	}
 	return append(v, frame...)
+}
+
+// follow is a super-frame of TCP over IPv4 that continues the stream of another one with as much payload, or nil where that is
+// something else. PSH goes from the other to this one.
+func follow(packet []byte, payload int) []byte {
+	if packet[1] != 1 || packet[10+12] != 8 {
+		return nil
+	}
+	next, size := bytes.Clone(packet[10:]), int(binary.LittleEndian.Uint16(packet[4:]))
+	start := int(binary.LittleEndian.Uint16(packet[6:]))
+	end := start + int(next[start+12]>>4)*4
+	segments := (len(next) - end + size - 1) / size
+	binary.BigEndian.PutUint16(next[18:], binary.BigEndian.Uint16(next[18:])+uint16(segments))
+	binary.BigEndian.PutUint32(next[start+4:], binary.BigEndian.Uint32(next[start+4:])+uint32(len(next)-end))
+	for i := end; i < len(next); i++ {
+		next[i]++
+	}
+	next = next[:min(end+payload, len(next))]
+	binary.BigEndian.PutUint16(next[16:], uint16(len(next)-14))
+	next[24], next[25], next[start+16], next[start+17] = 0, 0, 0, 0
+	binary.BigEndian.PutUint16(next[24:], ^slowSum(next[14:start]))
+	binary.BigEndian.PutUint16(next[start+16:], pseudoSum(next, start))
+	packet[10+start+13] &^= 0x08
+	return append(bytes.Clone(packet[:10]), next...)
 }
 
 // draw makes some packet.

@@ -119,6 +119,7 @@ func (c *collector) Packet(source uint32, parts [][]byte) {
 func receive(t *rapid.T, in []sent, plain bool) *collector {
 	c := &collector{t: t, plain: plain, frames: map[uint32][][]byte{}}
 	j := NewJoiner(c, plain)
+	takingLong(t, j)
 	batch := rapid.IntRange(1, 200).Draw(t, "batch")
 	for i, s := range in {
 		if rapid.IntRange(0, 9).Draw(t, "forged") == 0 {
@@ -139,10 +140,33 @@ func receive(t *rapid.T, in []sent, plain bool) *collector {
 	return c
 }
 
+// takingLong draws how often the receiver says that it takes long frames.
+func takingLong(t *rapid.T, j *Joiner) {
+	if never := rapid.IntRange(0, 3).Draw(t, "takes long"); never < 3 {
+		n := 0
+		j.Chain(func([]byte) bool { n++; return n%4 >= never })
+	}
+}
+
+// drawBulk replaces packets by super-frames of one stream.
+func drawBulk(t *rapid.T, packets [][]byte) {
+	size := rapid.SampledFrom([]int{100, 400, 536}).Draw(t, "bulk size")
+	packets[0] = traffic{
+		proto: "tcp4", super: true, gsoSize: size, tcpFlags: 0x10, tcpExtra: 4 * rapid.IntRange(0, 3).Draw(t, "bulk options"),
+		payload: size * rapid.IntRange(1, 64000/size).Draw(t, "bulk segments"), seed: rapid.Uint64().Draw(t, "bulk seed"),
+	}.build()
+	for i := range packets[1:] {
+		packets[i+1] = follow(packets[i], rapid.SampledFrom([]int{65535, size, 1}).Draw(t, "bulk rest"))
+	}
+}
+
 func drawSent(t *rapid.T) (all []sent) {
 	limit := rapid.IntRange(600, 1440).Draw(t, "limit")
 	for source := range uint32(rapid.IntRange(1, 3).Draw(t, "sources")) {
 		packets := rapid.SliceOfN(rapid.Custom(draw), 1, 6).Draw(t, "packets")
+		if len(packets) > 1 && rapid.Bool().Draw(t, "bulk") {
+			drawBulk(t, packets[rapid.IntRange(0, len(packets)-2).Draw(t, "bulk begins"):])
+		}
 		all = append(all, cutAll(t, source, packets, limit)...)
 	}
 	return all
@@ -224,6 +248,7 @@ func TestDamagedPlaintexts(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := &checkingSink{t: t}
 		j := NewJoiner(s, rapid.Bool().Draw(t, "plain"))
+		takingLong(t, j)
 		for _, p := range drawSent(t) {
 			b := bytes.Clone(p.plaintext)
 			for range rapid.IntRange(0, 3).Draw(t, "damages") {
@@ -260,7 +285,7 @@ func (s *checkingSink) Packet(_ uint32, parts [][]byte) {
 		return
 	}
 	if _, ok := parseHeaders(frame, v.gsoType, v.csumStart, v.csumOffset); !ok || v.gsoSize == 0 ||
-		int(v.hdrLen) > len(frame) || len(packet) > MaxPacket+4 {
+		int(v.hdrLen) > len(frame) || len(packet) > LongestPacket+4 {
 		s.t.Fatalf("bad super-frame: %+v, %d bytes", v, len(frame))
 	}
 }

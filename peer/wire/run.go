@@ -27,19 +27,23 @@ func (s *shape) fits(index, payload int) bool {
 //
 // Until it is assembled the first sixteen bytes are those of the first SEGMENT.
 type run struct {
-	source uint32
-	first  int // index of the first segment
-	count  int // segments so far
-	head   shape
-	csum   uint16                        // offset of the checksum from headers.l4
-	lead   int                           // bytes of a segment up to its payload
-	same   [segmentLen + maxHeaders]byte // what the first segment had there
-	buf    []byte                        // made when it is needed first, and kept
-	end    int
+	source  uint32
+	first   int // index of the first segment, of the last super-frame of a chain
+	count   int // segments of that so far
+	head    shape
+	csum    uint16                        // offset of the checksum from headers.l4
+	lead    int                           // bytes of a segment up to its payload
+	same    [segmentLen + maxHeaders]byte // what the first segment of the last super-frame had there
+	buf     []byte                        // made when it is needed first, and kept
+	end     int
+	origin  int // index of the first segment of all
+	chained int // super-frames before the last
+
+	awaiting bool // the next one, which may be added
 }
 
-// runBuffer holds the longest super-frame that checkSegment lets pass, and what a SEGMENT has before it.
-const runBuffer = segmentLen + EthernetLen + 4*maxTags + 40 + maxIP
+// runBuffer holds the longest super-frames that checkSegment lets pass, and what a SEGMENT has before it.
+const runBuffer = segmentLen + EthernetLen + 4*maxTags + 40 + maxChain*maxIP
 
 // checkSegment reads a SEGMENT of at least segmentLen bytes that does not continue a run.
 func checkSegment(b []byte) (s segment, h shape, fault Fault) {
@@ -68,6 +72,7 @@ func (r *run) begin(source uint32, s *segment, h shape, b []byte) {
 		r.buf = make([]byte, runBuffer)
 	}
 	r.source, r.first, r.count = source, int(s.index), 1
+	r.origin, r.chained, r.awaiting = r.first, 0, false
 	r.head, r.csum, r.lead = h, s.csumOffset, segmentLen+h.end
 	copy(r.same[:], b[:r.lead])
 	r.end = copy(r.buf, b)
@@ -88,7 +93,7 @@ func (r *run) extend(size int) {
 // size is how many bytes of payload there are.
 func (r *run) size() int { return r.end - r.lead }
 
-// payload is that of segment number i of the run.
+// payload is that of segment number i of the run, which is no chain.
 func (r *run) payload(i int) []byte {
 	from := r.lead + i*r.head.gsoSize
 	return r.buf[from:min(from+r.head.gsoSize, r.end)]
@@ -118,15 +123,15 @@ func (r *run) matches(b []byte) bool {
 func (r *run) assemble() []byte {
 	h, packet := &r.head, r.buf[segmentLen-VnetLen:r.end]
 	v := vnet{flags: vnetNeedsCsum, csumStart: uint16(h.l4), csumOffset: r.csum}
-	if r.count > 1 {
+	if r.size() > h.gsoSize {
 		v.gsoType, v.hdrLen, v.gsoSize = h.gsoType, uint16(h.end), uint16(h.gsoSize)
-		if r.first != 0 {
+		if r.origin != 0 {
 			v.gsoType &^= gsoECN
 		}
 	}
 	v.put(packet)
 	h.rewrite(packet[VnetLen:], stretch{
-		first: r.first, last: r.complete(), gsoSize: h.gsoSize, payload: r.size(),
+		first: r.origin, last: r.complete(), gsoSize: h.gsoSize, payload: r.size(),
 	})
 	return packet
 }
