@@ -76,8 +76,10 @@ func passAll(t *testing.T) int {
 		kind, count      uint32
 		program, licence uint64
 		_                [10]uint64
-	}{kind: unix.BPF_PROG_TYPE_XDP, count: uint32(len(program)),
-		program: uint64(uintptr(unsafe.Pointer(&program))), licence: uint64(uintptr(unsafe.Pointer(&license)))}
+	}{
+		kind: unix.BPF_PROG_TYPE_XDP, count: uint32(len(program)),
+		program: uint64(uintptr(unsafe.Pointer(&program))), licence: uint64(uintptr(unsafe.Pointer(&license))),
+	}
 	fd, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
 	goruntime.KeepAlive(&program)
 	goruntime.KeepAlive(&license)
