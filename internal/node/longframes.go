@@ -23,8 +23,8 @@ const (
 )
 
 // longFrames remembers which stations on this host take TCP frames longer than 64 KB, see wire.Joiner.Chain: containers
-// that we attached, at the address that they have from us, in which nothing looks at packets itself. Lanes ask, and its loop
-// finds out; until then nobody takes them. It is safe for concurrent use.
+// that we attached, at the address that they have from us, in which nothing looks at packets itself, and which forward none.
+// Lanes ask, and its loop finds out; until then nobody takes them. It is safe for concurrent use.
 type longFrames struct {
 	asks  chan station
 	known atomic.Pointer[map[station]*verdict] // replaced, never changed
@@ -44,8 +44,18 @@ func stationOf(frame []byte) station {
 
 // verdict is what is known of a station.
 type verdict struct {
-	takes bool
-	used  atomic.Bool // since the last look
+	takes     bool
+	forwarded uint64      // packets that the station had forwarded
+	used      atomic.Bool // since the last look
+}
+
+// judge finds out about a station, and has the way to it take long frames if it does.
+type judge func(station) (takes bool, forwarded uint64)
+
+// again is the verdict on a station of which v was the last one. What has forwarded packets since is a router.
+func (v *verdict) again(s station, by judge) *verdict {
+	takes, forwarded := by(s)
+	return &verdict{takes: takes && forwarded == v.forwarded, forwarded: forwarded}
 }
 
 func newLongFrames() *longFrames {
@@ -68,8 +78,8 @@ func (l *longFrames) takes(frame []byte) bool {
 	return v.takes
 }
 
-// run finds out until ctx ends. judge says whether a station takes long frames, and has the way to it take them.
-func (l *longFrames) run(ctx context.Context, judge func(station) bool) error {
+// run finds out until ctx ends.
+func (l *longFrames) run(ctx context.Context, by judge) error {
 	tick := time.NewTicker(longLook)
 	defer tick.Stop()
 	for {
@@ -77,27 +87,27 @@ func (l *longFrames) run(ctx context.Context, judge func(station) bool) error {
 		case <-ctx.Done():
 			return nil
 		case s := <-l.asks:
-			l.learn(s, judge)
+			l.learn(s, by)
 		case <-tick.C:
-			l.look(judge)
+			l.look(by)
 		}
 	}
 }
 
 // learn finds out about one station.
-func (l *longFrames) learn(s station, judge func(station) bool) {
+func (l *longFrames) learn(s station, by judge) {
 	known := *l.known.Load()
 	if _, ok := known[s]; ok || len(known) >= longMost {
 		return
 	}
 	known = maps.Clone(known)
-	known[s] = &verdict{takes: judge(s)}
+	known[s] = new(verdict).again(s, by)
 	known[s].used.Store(true)
 	l.known.Store(&known)
 }
 
 // look finds out again about all that were asked about since the last time, and forgets the others.
-func (l *longFrames) look(judge func(station) bool) {
+func (l *longFrames) look(by judge) {
 	known := *l.known.Load()
 	if len(known) == 0 {
 		return
@@ -105,7 +115,7 @@ func (l *longFrames) look(judge func(station) bool) {
 	next := make(map[station]*verdict, len(known))
 	for s, v := range known {
 		if v.used.Load() {
-			next[s] = &verdict{takes: judge(s)}
+			next[s] = v.again(s, by)
 		}
 	}
 	l.known.Store(&next)
@@ -114,7 +124,8 @@ func (l *longFrames) look(judge func(station) bool) {
 // longTaker is a wiring that can have a namespace be sent TCP packets longer than 64 KB.
 type longTaker interface {
 	// TakesLong tells whether a namespace takes TCP packets over IPv4 of size bytes, and has the way to it carry them.
-	TakesLong(t runtime.Target, size int) (bool, error)
+	// forwarded is how many packets it has forwarded so far.
+	TakesLong(t runtime.Target, size int) (takes bool, forwarded uint64, err error)
 }
 
 // sendLongFrames has lanes that start afterwards send them.
@@ -126,17 +137,17 @@ func (n *node) sendLongFrames(ctx context.Context, g *errgroup.Group) {
 }
 
 // takesLong is the judge of longFrames.
-func (a *attachments) takesLong(by longTaker, log *slog.Logger) func(station) bool {
-	return func(s station) bool {
+func (a *attachments) takesLong(by longTaker, log *slog.Logger) judge {
+	return func(s station) (bool, uint64) {
 		at, ok := a.at(s)
 		if !ok {
-			return false
+			return false, 0
 		}
-		takes, err := by.TakesLong(at, wire.LongestPacket)
+		takes, forwarded, err := by.TakesLong(at, wire.LongestPacket)
 		if err != nil {
 			log.Debug("cannot find out whether long frames are taken", "target", at.Text, "err", err)
 		}
-		return takes && err == nil
+		return takes && err == nil, forwarded
 	}
 }
 

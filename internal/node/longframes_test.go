@@ -23,13 +23,14 @@ func to(n byte) []byte {
 
 // judges counts how often it was asked about each station, and says yes to those with even numbers until told otherwise.
 type judges struct {
-	asked   map[byte]int
-	refuses bool
+	asked     map[byte]int
+	refuses   bool
+	forwarded uint64
 }
 
-func (j *judges) judge(s station) bool {
+func (j *judges) judge(s station) (bool, uint64) {
 	j.asked[s.mac[5]]++
-	return s.mac[5]%2 == 0 && !j.refuses
+	return s.mac[5]%2 == 0 && !j.refuses, j.forwarded
 }
 
 // Nobody is sent long frames before it is known that it takes them; what is known is looked at again as long as frames
@@ -62,9 +63,20 @@ func TestLongFramesAreFoundOut(t *testing.T) {
 		if !l.takes(to(2)) || j.asked[2] != 3 || j.asked[3] != 2 {
 			t.Errorf("looked at: %v", j.asked)
 		}
+		j.forwarded = 7
+		time.Sleep(longLook)
+		synctest.Wait()
+		if l.takes(to(2)) {
+			t.Error("a router takes long frames")
+		}
+		time.Sleep(longLook)
+		synctest.Wait()
+		if !l.takes(to(2)) {
+			t.Error("what was a router once never takes long frames")
+		}
 		time.Sleep(10 * longLook)
 		synctest.Wait()
-		if n := len(*l.known.Load()); n != 0 || j.asked[2] != 4 {
+		if n := len(*l.known.Load()); n != 0 || j.asked[2] != 6 {
 			t.Errorf("%d stations known to whom nothing was sent, asked %v", n, j.asked)
 		}
 	})
@@ -74,7 +86,7 @@ func TestLongFramesAreFoundOut(t *testing.T) {
 func TestLongFramesKnowSoMany(t *testing.T) {
 	l := newLongFrames()
 	for i := range 2 * longMost {
-		l.learn(station{addr: [4]byte{10, 0, byte(i >> 8), byte(i)}}, func(station) bool { return true })
+		l.learn(station{addr: [4]byte{10, 0, byte(i >> 8), byte(i)}}, func(station) (bool, uint64) { return true, 0 })
 	}
 	if n := len(*l.known.Load()); n != longMost {
 		t.Errorf("%d known", n)
@@ -87,9 +99,9 @@ func TestLongFramesKnowSoMany(t *testing.T) {
 // taker is a wiring of which some namespaces take long frames.
 type taker map[runtime.Identity]error
 
-func (t taker) TakesLong(target runtime.Target, size int) (bool, error) {
+func (t taker) TakesLong(target runtime.Target, size int) (bool, uint64, error) {
 	err, ok := t[target.ID]
-	return ok && size == wire.LongestPacket, err
+	return ok && size == wire.LongestPacket, target.ID.Inode, err
 }
 
 // Only what we attached is asked about, by the MAC and an address that it has from us.
@@ -107,8 +119,8 @@ func TestWhoTakesLongFrames(t *testing.T) {
 		mac, addr byte
 		want      bool
 	}{{0, 0, true}, {0, 1, false}, {1, 0, false}, {1, 1, false}, {2, 2, false}, {9, 0, false}} {
-		if got := judge(station{mac: stack.MAC{2, 0, 0, 0, 0, c.mac}, addr: [4]byte{10, 0, 0, c.addr}}); got != c.want {
-			t.Errorf("%+v: %v", c, got)
+		if got, forwarded := judge(station{mac: stack.MAC{2, 0, 0, 0, 0, c.mac}, addr: [4]byte{10, 0, 0, c.addr}}); got != c.want || got && forwarded != 1 {
+			t.Errorf("%+v: %v, %d", c, got, forwarded)
 		}
 	}
 }

@@ -1,8 +1,11 @@
 package netlink
 
 import (
+	"fmt"
+	"net"
 	goruntime "runtime"
 	"testing"
+	"time"
 	"unsafe"
 
 	vnl "github.com/vishvananda/netlink"
@@ -16,7 +19,7 @@ func TestTakesLong(t *testing.T) {
 	const size = 140000
 	h := host(t)
 	target := resolved(t, h, newNamespace(t))
-	if takes, err := h.TakesLong(target, size); takes || err == nil {
+	if takes, _, err := h.TakesLong(target, size); takes || err == nil {
 		t.Errorf("a namespace that is not attached: %v, %v", takes, err)
 	}
 	attach(t, h, attachment(target, "10.2.1.5/24"))
@@ -29,7 +32,7 @@ func TestTakesLong(t *testing.T) {
 	supported := limit > 0 // Linux 6.3
 	want := func(what string, want bool) {
 		t.Helper()
-		if takes, err := h.TakesLong(target, size); takes != (want && supported) || err != nil {
+		if takes, _, err := h.TakesLong(target, size); takes != (want && supported) || err != nil {
 			t.Errorf("%s: %v, %v", what, takes, err)
 		}
 	}
@@ -49,6 +52,19 @@ func TestTakesLong(t *testing.T) {
 		t.Errorf("limit %d", got)
 	}
 	want("again", true)
+	_, before, err := h.TakesLong(target, size)
+	must(t, err)
+	forward(t, in, "10.2.1.77:9")
+	for until := time.Now().Add(patience); supported; time.Sleep(time.Millisecond) {
+		_, after, err := h.TakesLong(target, size)
+		must(t, err)
+		if after == before+1 {
+			break
+		}
+		if time.Now().After(until) {
+			t.Fatalf("forwarded %d, before %d", after, before)
+		}
+	}
 	if got := outer().Attrs().GSOMaxSize; got > 1<<16 {
 		t.Errorf("IPv6 has the limit too: %d", got)
 	}
@@ -62,9 +78,37 @@ func TestTakesLong(t *testing.T) {
 		want("without it", true)
 	})
 	must(t, in.LinkDel(link))
-	if takes, err := h.TakesLong(target, size); takes || err == nil {
+	if takes, _, err := h.TakesLong(target, size); takes || err == nil {
 		t.Errorf("without an interface: %v, %v", takes, err)
 	}
+}
+
+// forward makes a namespace a router, and has it forward one packet from behind it.
+func forward(t *testing.T, router *space, to string) {
+	t.Helper()
+	behind := inside(t, newNamespace(t))
+	pair := vnl.NewVeth(vnl.NewLinkAttrs())
+	pair.Name, pair.PeerName, pair.PeerNamespace = "r0", "r1", vnl.NsFd(behind.file.Fd())
+	must(t, router.LinkAdd(pair))
+	for i, s := range []*space{router, behind} {
+		link, err := s.LinkByName(fmt.Sprintf("r%d", i))
+		must(t, err)
+		addr, err := vnl.ParseAddr(fmt.Sprintf("192.0.2.%d/24", i+1))
+		must(t, err)
+		must(t, s.AddrAdd(link, addr))
+		must(t, s.LinkSetUp(link))
+	}
+	must(t, behind.RouteAdd(&vnl.Route{Dst: &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}, Gw: net.IPv4(192, 0, 2, 1)}))
+	must(t, router.sysctl("net/ipv4/ip_forward", "1"))
+	must(t, behind.run(func() error {
+		c, err := net.Dial("udp", to)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = c.Write([]byte("forward this"))
+		return err
+	}))
 }
 
 // passAll loads an XDP program that passes everything: r0 = XDP_PASS; exit (bpf(2), linux/bpf.h).
