@@ -143,7 +143,7 @@ func (c *Conn) sit() {
 	case err != nil:
 		c.end(err) // after a goodbye: the other end closed, or the deadline passed
 	case !c.rest():
-		c.tr.group.Go(c.sit)
+		c.tr.spawn(c.sit)
 	}
 }
 

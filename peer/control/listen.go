@@ -27,7 +27,7 @@ func (t *Transport) acceptFrom(ctx context.Context, l *net.TCPListener) {
 		}
 		if err == nil {
 			t.count.accepted.Add(1)
-			t.group.Go(func() { t.incoming(ctx, tcp) })
+			t.spawn(func() { t.incoming(ctx, tcp) })
 		}
 	}
 }

@@ -158,7 +158,7 @@ func (t *Transport) lookAround(now time.Time, every time.Duration) {
 		c.mu.Lock()
 		if c.rests && now.Sub(c.quiet) >= t.limits.Idle {
 			c.rests = false
-			t.group.Go(func() { c.end(errSilent) })
+			t.spawn(func() { c.end(errSilent) })
 		}
 		c.mu.Unlock()
 	}
@@ -182,6 +182,6 @@ func (c *Conn) rest() bool {
 func (c *Conn) wake() {
 	if c.rests {
 		c.rests = false
-		c.tr.group.Go(c.sit)
+		c.tr.spawn(c.sit)
 	}
 }

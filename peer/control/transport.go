@@ -213,9 +213,9 @@ func (t *Transport) Run(ctx context.Context, events chan<- Event) error {
 		}
 		return err
 	}
-	t.group.Go(func() { t.watch(ctx) })
+	t.spawn(func() { t.watch(ctx) })
 	for _, l := range listeners {
-		t.group.Go(func() { t.acceptFrom(ctx, l) })
+		t.spawn(func() { t.acceptFrom(ctx, l) })
 	}
 	t.serveDials(ctx)
 	for _, l := range listeners {
@@ -251,7 +251,7 @@ func (t *Transport) serveDials(ctx context.Context) {
 		t.state.dials = nil
 		t.mu.Unlock()
 		for _, target := range dials {
-			t.group.Go(func() { t.dial(ctx, target) })
+			t.spawn(func() { t.dial(ctx, target) })
 		}
 		select {
 		case <-t.wake:
@@ -283,7 +283,7 @@ func (t *Transport) serve(tcp *net.TCPConn, dialled string, s session) {
 	}
 	t.emit(Up{Conn: c})
 	if !c.rest() {
-		t.group.Go(c.sit)
+		t.spawn(c.sit)
 	}
 }
 

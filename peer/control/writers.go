@@ -30,7 +30,7 @@ func (t *Transport) write(c *Conn) {
 	w.queue = append(w.queue, c)
 	if w.running < runtime.GOMAXPROCS(0) {
 		w.running++
-		t.group.Go(t.serveWriters)
+		t.spawn(t.serveWriters)
 	}
 }
 
@@ -47,7 +47,7 @@ func (t *Transport) serveWriters() {
 			continue
 		}
 		box.patient = true
-		t.group.Go(func() { c.wrote(c.writeAll(box)) })
+		t.spawn(func() { c.wrote(c.writeAll(box)) })
 	}
 }
 
