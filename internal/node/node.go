@@ -312,6 +312,7 @@ func (n *node) run(ctx context.Context) error {
 		if n.presence != nil {
 			g.Go(func() error { return n.presence.run(ctx) })
 		}
+		giveBack() // what the start needed
 		n.ready.Store(true)
 		n.log.Info("running", "name", n.memory.name, "nickname", n.cfg.Nickname, "port", n.cfg.Port, "instance", n.cfg.Instance)
 		return server.Run(ctx)

@@ -58,6 +58,11 @@ func (t *tidier) look() {
 		return
 	}
 	t.tidied, t.waited = now, 0
+	giveBack()
+}
+
+// giveBack gives to the system what was needed once: garbage, and pages of the program.
+func giveBack() {
 	debug.FreeOSMemory()
 	unmapProgram()
 }
