@@ -24,20 +24,18 @@ func (j *Joiner) Chain(takes func(frame []byte) bool) {
 	}
 }
 
-// awaits tells whether a run that is complete is worth keeping until the super-frame that comes next has begun.
-func (j *Joiner) awaits(r *run) bool {
+// mayChain tells whether a run that is complete is worth keeping until the super-frame that comes next has begun.
+func (j *Joiner) mayChain(r *run) bool {
 	h := &r.head
-	r.awaiting = j.takes != nil && h.gsoType == gsoTCPv4 && h.ip == EthernetLen && r.chained+1 < maxChain &&
+	return j.takes != nil && h.gsoType == gsoTCPv4 && h.ip == EthernetLen && r.chained+1 < maxChain &&
 		r.size()%h.gsoSize == 0 && r.buf[segmentLen+h.l4+tcpFlags]&^tcpPSH == tcpACK && j.takes(r.buf[segmentLen:r.lead])
-	return r.awaiting
 }
 
 // follows tells whether b, the first segment of a super-frame, continues the stream of a run that awaits one, so that the
 // segments of both are those of one longer super-frame. All headers are the same but for what counts up, and PSH, which
 // stays on the last segment if any had it.
 func (r *run) follows(s *segment, h *shape, b []byte) bool {
-	if !r.awaiting || s.index != 0 || h.gsoType != gsoTCPv4 ||
-		h.headers != r.head.headers || h.gsoSize != r.head.gsoSize {
+	if !r.awaiting || s.index != 0 || h.gsoType != gsoTCPv4 || h.headers != r.head.headers || h.gsoSize != r.head.gsoSize {
 		return false
 	}
 	x, y := r.buf[segmentLen:r.lead], b[segmentLen:r.lead]

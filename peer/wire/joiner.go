@@ -7,7 +7,7 @@ import (
 // Sink takes the packets a Joiner puts together.
 type Sink interface {
 	// Packet is given one packet in one or two parts, to be written with one writev. parts[0] begins with the virtio-net
-	// header, and holds the whole frame if that is a super-frame or no longer than 2 KB, else at least the first 256 bytes
+	// header, and holds the whole frame if that is a super-frame, a chain of some, or no longer than 2 KB, else at least the first 256 bytes
 	// or all headers. The parts are valid only during the call, and the Joiner must not be called from it.
 	Packet(source uint32, parts [][]byte)
 }
@@ -242,7 +242,10 @@ func (j *Joiner) latest(source uint32) *run {
 
 // grown emits what can be when a segment was added to a run.
 func (j *Joiner) grown(r *run) {
-	if r.complete() && !j.awaits(r) {
+	if !r.complete() {
+		return
+	}
+	if r.awaiting = j.mayChain(r); !r.awaiting {
 		j.flushComplete(r.source)
 	}
 }

@@ -39,7 +39,7 @@ type run struct {
 	origin  int // index of the first segment of all
 	chained int // super-frames before the last
 
-	awaiting bool // the next one, which may be added
+	awaiting bool // complete, and the next super-frame may be added
 }
 
 // runBuffer holds the longest super-frames that checkSegment lets pass, and what a SEGMENT has before it.
