@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,14 +24,34 @@ func to(n byte) []byte {
 
 // judges counts how often it was asked about each station, and says yes to those with even numbers until told otherwise.
 type judges struct {
+	mu        sync.Mutex // for what follows
 	asked     map[byte]int
 	refuses   bool
 	forwarded uint64
 }
 
 func (j *judges) judge(s station) (bool, uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	j.asked[s.mac[5]]++
 	return s.mac[5]%2 == 0 && !j.refuses, j.forwarded
+}
+
+// now changes what it says.
+func (j *judges) now(refuses bool, forwarded uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.refuses, j.forwarded = refuses, forwarded
+}
+
+// want holds how often it was asked about 2 and 3 against what is expected.
+func (j *judges) want(t *testing.T, two, three int) {
+	t.Helper()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.asked[2] != two || j.asked[3] != three {
+		t.Errorf("asked %v, want %d and %d times", j.asked, two, three)
+	}
 }
 
 // Nobody is sent long frames before it is known that it takes them; what is known is looked at again as long as frames
@@ -51,19 +72,21 @@ func TestLongFramesAreFoundOut(t *testing.T) {
 				t.Errorf("%d takes long frames: %v", n, got)
 			}
 		}
-		j.refuses = true
+		j.now(true, 0)
 		time.Sleep(longLook + time.Millisecond)
 		synctest.Wait()
-		if l.takes(to(2)) || j.asked[2] != 2 || j.asked[3] != 2 {
-			t.Errorf("not looked at again: %v", j.asked)
+		if l.takes(to(2)) {
+			t.Error("not looked at again")
 		}
-		j.refuses = false
+		j.want(t, 2, 2)
+		j.now(false, 0)
 		time.Sleep(longLook)
 		synctest.Wait()
-		if !l.takes(to(2)) || j.asked[2] != 3 || j.asked[3] != 2 {
-			t.Errorf("looked at: %v", j.asked)
+		if !l.takes(to(2)) {
+			t.Error("what did not take long frames once never does")
 		}
-		j.forwarded = 7
+		j.want(t, 3, 2)
+		j.now(false, 7)
 		time.Sleep(longLook)
 		synctest.Wait()
 		if l.takes(to(2)) {
@@ -76,9 +99,10 @@ func TestLongFramesAreFoundOut(t *testing.T) {
 		}
 		time.Sleep(10 * longLook)
 		synctest.Wait()
-		if n := len(*l.known.Load()); n != 0 || j.asked[2] != 6 {
-			t.Errorf("%d stations known to whom nothing was sent, asked %v", n, j.asked)
+		if n := len(*l.known.Load()); n != 0 {
+			t.Errorf("%d stations known to whom nothing was sent", n)
 		}
+		j.want(t, 6, 2)
 	})
 }
 
