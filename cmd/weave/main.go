@@ -6,12 +6,14 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 
 	"weave/internal/node"
 	"weave/runtime/shim"
 )
 
 func main() {
+	keepMainThread()
 	if filepath.Base(os.Args[0]) == filepath.Base(node.ShimPath) {
 		os.Exit(shim.Main(os.Args, os.Environ(), os.Stderr))
 	}
@@ -20,6 +22,11 @@ func main() {
 	}
 	os.Exit(mainWith(node.Run, node.Reset))
 }
+
+// keepMainThread keeps the main thread for main, which calls it before there are other goroutines. A goroutine that enters a
+// namespace for good takes its thread along, which ends with it; but Go never ends the main thread, and what /proc shows
+// of a process, its namespaces and sockets, is what that one has.
+func keepMainThread() { runtime.LockOSThread() }
 
 // inside is the daemon's child in a container's namespaces.
 func inside() int {

@@ -16,6 +16,7 @@ import (
 // TestMain lets test scripts, and the processes the program starts, run this binary under three names: weave is the
 // program, weave-fake the program around a fake node, helper what tests need another process for.
 func TestMain(m *testing.M) {
+	keepMainThread()
 	os.Setenv("GORACE", noExitPause)
 	testscript.Main(m, map[string]func(){
 		"weave":      main,
