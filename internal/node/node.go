@@ -289,18 +289,7 @@ func (n *node) run(ctx context.Context) error {
 	}
 	g.Go(func() error { return newStreamLane(n.dp, n.noOffloads()).run(ctx) })
 	g.Go(func() error {
-		if err := n.adopt(ctx); err != nil {
-			n.log.Warn("not every address could be taken over", "err", err)
-		}
-		if err := n.services.recall(); err != nil {
-			n.log.Warn("not every service could be taken over", "err", err)
-		}
-		if err := n.recallExposed(ctx); err != nil {
-			n.log.Warn("not everything that was exposed could be taken over", "err", err)
-		}
-		if err := n.recallNames(ctx); err != nil {
-			n.log.Warn("not every name could be taken over", "err", err)
-		}
+		n.takeOver(ctx)
 		g.Go(func() error { return n.containers.run(ctx) })
 		if n.proxy != nil {
 			g.Go(func() error { return n.proxy.run(ctx) })
@@ -318,6 +307,22 @@ func (n *node) run(ctx context.Context) error {
 		return server.Run(ctx)
 	})
 	return g.Wait()
+}
+
+// takeOver has again what an earlier run of the daemon had.
+func (n *node) takeOver(ctx context.Context) {
+	if err := n.adopt(ctx); err != nil {
+		n.log.Warn("not every address could be taken over", "err", err)
+	}
+	if err := n.services.recall(); err != nil {
+		n.log.Warn("not every service could be taken over", "err", err)
+	}
+	if err := n.recallExposed(ctx); err != nil {
+		n.log.Warn("not everything that was exposed could be taken over", "err", err)
+	}
+	if err := n.recallNames(ctx); err != nil {
+		n.log.Warn("not every name could be taken over", "err", err)
+	}
 }
 
 // noOffloads tells that what local ports get must be frames without offloads.
