@@ -158,23 +158,12 @@ func (g *given) next(d recipe) (given, bool) {
 	end := o.end(frame)
 	segments := (len(frame) - end + o.size - 1) / o.size
 	length := min(max(d.payload, 1), len(frame)-end)
-	ip, l4 := frame[ipStart(frame):], frame[o.start:]
-	addTo(ip[4:], segments)
-	binary.BigEndian.PutUint32(l4[4:], binary.BigEndian.Uint32(l4[4:])+uint32(len(frame)-end))
 	for i := range frame[end:] {
 		frame[end+i] ^= byte(d.seed)
 	}
-	less := len(frame) - end - length
-	frame = frame[:end+length]
-	addTo(ip[2:], -less)
-	header := ip[:int(ip[0]&15)*4]
-	header[10], header[11] = 0, 0
-	binary.BigEndian.PutUint16(header[10:], ^slowSum(header))
-	partial := int(binary.BigEndian.Uint16(l4[16:])) - less
-	for partial < 0 {
-		partial += 0xffff
-	}
-	binary.BigEndian.PutUint16(l4[16:], uint16(partial))
+	payload := len(frame) - end
+	frame, o.gso = frame[:end+length], tcp4GSO // CWR was for the one before
+	o.rewrite(frame, payload-length, segments, payload, true)
 	before := g.packet[wire.VnetLen+o.start:]
 	before[13] &^= 0x08
 	what := g.what
