@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -140,7 +141,9 @@ func (l *lane) run(ctx context.Context) error {
 		}
 		switch now := time.Now(); {
 		case !l.spin.again(now):
-			l.waiter.wait()
+			if !l.spin.loaded || !l.waiter.doze() {
+				l.waiter.wait()
+			}
 		case l.spin.yields(now):
 			_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) // it cannot fail
 			l.spin.yielded(now, time.Now())
@@ -221,6 +224,28 @@ func (w *waiter) add(p pollable) error {
 // and then for no reason.
 func (w *waiter) wait() {
 	n, _ := unix.Ppoll(w.fds, nil, nil)
+	w.woken(n)
+}
+
+// doze is wait for dozeLimit, after which it returns false. In a stream a lane
+// sleeps for a tenth of a millisecond, thousands of times a second. Were Go's
+// scheduler told of it, it would give the lane's place away and take it back each
+// time, and its monitor thread would wake as often, which costs a stream some
+// hundredths. So it is not told. A signal, as when memory is to be collected, ends
+// a doze like any poll(2).
+func (w *waiter) doze() bool {
+	limit := unix.NsecToTimespec(int64(dozeLimit))
+	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&w.fds[0])), uintptr(len(w.fds)),
+		uintptr(unsafe.Pointer(&limit)), 0, 0, 0)
+	if errno != 0 {
+		return errno == unix.EINTR
+	}
+	w.woken(int(n))
+	return n > 0
+}
+
+// woken takes back what wake did, if that is among the n that are readable.
+func (w *waiter) woken(n int) {
 	if n > 0 && w.fds[0].Revents != 0 {
 		var count [8]byte
 		_, _ = unix.Read(int(w.fds[0].Fd), count[:])

@@ -9,6 +9,9 @@ const (
 	// bulkBytes moved in one turn say that throughput matters, not latency: then
 	// the next turn finds enough anyhow, and spinning only costs.
 	bulkBytes = 4096
+	// dozeLimit is how long a lane sleeps at once without Go's scheduler knowing.
+	// It is well below the 10 ms after which that would interrupt it.
+	dozeLimit = 2 * time.Millisecond
 	// spinCredit is how often in a row looking again may find nothing before it
 	// is given up; every spinProbe-th time it is tried all the same.
 	spinCredit = 4
@@ -38,6 +41,7 @@ const (
 type spin struct {
 	spinning bool
 	bulk     bool
+	loaded   bool // the last turn that found anything moved bulkBytes
 	since    time.Time
 	credit   int
 	empty    uint      // times nothing was found after work
@@ -49,7 +53,8 @@ func (s *spin) worked(bytes int) {
 	if s.spinning {
 		s.credit = min(s.credit+1, spinCredit)
 	}
-	s.spinning, s.bulk = false, bytes >= bulkBytes
+	s.loaded = bytes >= bulkBytes
+	s.spinning, s.bulk = false, s.loaded
 }
 
 // again says whether to look again after a turn that found nothing.

@@ -78,3 +78,21 @@ func TestSpinYields(t *testing.T) {
 		t.Errorf("%d offers in 10 ms, once nobody else is busy", n)
 	}
 }
+
+// Whether a lane may doze is told from the last turn that found anything, not from those that found nothing since.
+func TestLoaded(t *testing.T) {
+	var s spin
+	now := time.Unix(0, 0)
+	for _, c := range []struct {
+		bytes int
+		want  bool
+	}{{100, false}, {bulkBytes, true}, {64 << 10, true}, {bulkBytes - 1, false}} {
+		s.worked(c.bytes)
+		for range 3 {
+			if s.again(now); s.loaded != c.want {
+				t.Errorf("after %d bytes: loaded %v, want %v", c.bytes, s.loaded, c.want)
+			}
+			now = now.Add(2 * spinLimit)
+		}
+	}
+}
