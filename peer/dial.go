@@ -189,8 +189,8 @@ func (m *Mesh) observedAddresses(missing map[Name]tie) map[Name][]string {
 	}
 	tellers := make(map[Name][]Name)
 	for from, s := range m.topo.crdt.records {
-		for i := range s.Record.Links {
-			if n := s.Record.Links[i].Peer; missing[n] != tieNone {
+		for i := range s.Record.Links.Len() {
+			if n := s.Record.Links.Peer(i); missing[n] != tieNone {
 				tellers[n] = append(tellers[n], from)
 			}
 		}
@@ -212,8 +212,7 @@ func (t *Topology) seenAt(n Name, tellers []Name) []string {
 	var out []string
 	for _, from := range tellers {
 		links := t.records[from].Record.Links
-		for i := range links {
-			l := &links[i]
+		for l := range links.All() {
 			ap, err := netip.ParseAddrPort(l.Address)
 			if l.Peer != n || err != nil || len(out) == maxCandidates {
 				continue

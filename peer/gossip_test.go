@@ -96,8 +96,8 @@ func TestOwnChangesAreCoalesced(t *testing.T) {
 			}
 		}
 	}
-	if len(versions) > 3 || b.m.own.signed.Record.Version == 0 || len(b.m.own.signed.Record.Links) != 21 {
-		t.Errorf("%d versions, %d links", len(versions), len(b.m.own.signed.Record.Links))
+	if len(versions) > 3 || b.m.own.signed.Record.Version == 0 || b.m.own.signed.Record.Links.Len() != 21 {
+		t.Errorf("%d versions, %d links", len(versions), b.m.own.signed.Record.Links.Len())
 	}
 }
 

@@ -96,10 +96,11 @@ func (r *remote) hello(tiebreak uint64) *wire.Control {
 
 func (r *remote) publish(links ...byte) *wire.Control {
 	r.record.Version++
-	r.record.Links = nil
+	var list []Link
 	for _, l := range links {
-		r.record.Links = append(r.record.Links, Link{Peer: Name{2, 5: l}, Established: true, Address: fmt.Sprintf("192.0.2.%d:6783", l), Outbound: true})
+		list = append(list, Link{Peer: Name{2, 5: l}, Established: true, Address: fmt.Sprintf("192.0.2.%d:6783", l), Outbound: true})
 	}
+	r.record.Links = MakeLinks(list...)
 	return records(r.id.SignRecord(r.record))
 }
 
@@ -177,7 +178,7 @@ func TestConnectionStates(t *testing.T) {
 		t.Fatalf("established: %+v", c)
 	}
 	b.run(100 * time.Millisecond)
-	if l := b.view.Self.Connections; len(l) != 1 || !l[0].Established || l[0].RTT != 900*time.Microsecond || l[0].Address != addr {
+	if l := b.view.Self.Connections; l.Len() != 1 || !l.At(0).Established || l.At(0).RTT != 900*time.Microsecond || l.At(0).Address != addr {
 		t.Fatalf("own record: %+v", l)
 	}
 	b.step(Received{Conn: 1, Message: r.publish(1)})
@@ -288,13 +289,13 @@ func TestWaveringTimesWait(t *testing.T) {
 	b.join(1, near, "")
 	tell := func(rtt time.Duration, up bool) {
 		far.record.Version++
-		far.record.Links = []Link{{Peer: near.record.Name, Established: up, RTT: rtt, Address: "192.0.2.2:6783"}}
+		far.record.Links = MakeLinks(Link{Peer: near.record.Name, Established: up, RTT: rtt, Address: "192.0.2.2:6783"})
 		b.step(Received{Conn: 1, Message: records(far.id.SignRecord(far.record))})
 	}
 	b.step(Received{Conn: 1, Message: near.publish(1, 3)})
 	tell(time.Millisecond, true)
 	b.run(waverInterval + time.Second)
-	seen := func() Link { return b.view.Peers[2].Connections[0] }
+	seen := func() Link { return b.view.Peers[2].Connections.At(0) }
 	for i := range 5 {
 		tell(time.Duration(10*(i+1))*time.Millisecond, true)
 		b.run(time.Second)

@@ -319,8 +319,8 @@ func (m *Mesh) isBridge(c *conn) bool {
 		if s == nil {
 			continue
 		}
-		for i := range s.Record.Links {
-			n := s.Record.Links[i].Peer
+		for i := range s.Record.Links.Len() {
+			n := s.Record.Links.Peer(i)
 			if seen[n] || !m.topo.crdt.linked(queue[at], n) {
 				continue
 			}

@@ -160,19 +160,20 @@ func (m *Mesh) buildRecord() Record {
 		Secrets: m.cfg.Secrets, MTU: m.cfg.MTU, TunnelKey: m.cfg.TunnelKey,
 	}
 	names := sortedNames(m.conns.byPeer)
-	r.Links = make([]Link, 0, Ample(len(names)))
+	links := make([]Link, 0, Ample(len(names)))
 	for _, n := range names {
-		if len(r.Links) == maxLinks {
+		if len(links) == maxLinks {
 			m.counters.LinksUntold++
 			break
 		}
 		c := m.conns.byPeer[n]
 		p := m.conns.path(n)
-		r.Links = append(r.Links, Link{
+		links = append(links, Link{
 			Peer: n, Outbound: c.dialled != "", Established: p.Up, RTT: p.RTT, Address: c.remote.String(),
 			Observed: m.observed(n, p), Stream: p.Stream, Trusted: m.trusts(c),
 		})
 	}
+	r.Links = MakeLinks(links...)
 	return r
 }
 
@@ -183,7 +184,12 @@ func (m *Mesh) trusts(c *conn) bool {
 
 // trustedBy reports whether a record's peer says the same of us.
 func (m *Mesh) trustedBy(r *Record) bool {
-	return slices.ContainsFunc(r.Links, func(l Link) bool { return l.Peer == m.cfg.Name && l.Trusted })
+	for l := range r.Links.All() {
+		if l.Peer == m.cfg.Name && l.Trusted {
+			return true
+		}
+	}
+	return false
 }
 
 // observed is where we reach a peer, if it cannot know that itself: others may
@@ -212,17 +218,10 @@ func ownAddresses(all []string) []string {
 }
 
 // sameRecord compares everything but the version.
-func sameRecord(a, b *Record) bool { return sameHost(a, b) && slices.Equal(a.Links, b.Links) }
+func sameRecord(a, b *Record) bool { return sameHost(a, b) && a.Links.Equal(b.Links) }
 
 // sameButTimes is sameRecord for all but the round-trip times of links that were measured before.
-func sameButTimes(a, b *Record) bool {
-	return sameHost(a, b) && slices.EqualFunc(a.Links, b.Links, func(x, y Link) bool {
-		if x.RTT != 0 && y.RTT != 0 {
-			x.RTT = y.RTT
-		}
-		return x == y
-	})
-}
+func sameButTimes(a, b *Record) bool { return sameHost(a, b) && a.Links.equalButTimes(b.Links) }
 
 // sameHost says whether two records differ in nothing but their version and their links.
 func sameHost(a, b *Record) bool {

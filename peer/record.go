@@ -7,10 +7,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
-	"time"
 	"unicode"
 
 	"google.golang.org/protobuf/proto"
@@ -61,7 +59,7 @@ type Record struct {
 	UID          uint64 // random per start of the daemon
 	Version      uint64 // higher replaces lower
 	Addresses    []string
-	Links        []Link // sorted by peer
+	Links        Links // sorted by peer
 	Capabilities Capability
 	Port         uint16     // TCP and UDP
 	Secrets      []SecretID // of the passwords it accepts, sorted
@@ -75,18 +73,6 @@ type TunnelKey [32]byte
 
 // IsZero tells that there is none.
 func (k TunnelKey) IsZero() bool { return k == TunnelKey{} }
-
-// Link is one connection of the peer in whose record it stands.
-type Link struct {
-	Peer        Name
-	Outbound    bool          // the record's peer dialled
-	Established bool          // the data path answers
-	RTT         time.Duration // of the data path, quantised; 0 = not measured
-	Address     string        // remote address of the control connection, "ip:port"
-	Observed    string        // where the data path reaches the peer, "ip:port", if the peer does not tell it itself
-	Stream      bool          // the data path runs inside the control connection
-	Trusted     bool          // the record's peer would send data there in clear
-}
 
 // Signed is a record together with the exact bytes its peer signed. It is
 // immutable: nothing in Record may be changed. The strings of a record that came
@@ -211,12 +197,12 @@ func (r *Record) wire() *wire.Record {
 	for _, id := range r.Secrets {
 		m.Secrets = append(m.Secrets, uint64(id))
 	}
-	for _, l := range r.Links {
+	for l := range r.Links.All() {
 		m.Links = append(m.Links, &wire.Link{
 			Peer:        l.Peer[:],
 			Outbound:    l.Outbound,
 			Established: l.Established,
-			RttMicros:   uint32(min(l.RTT.Microseconds(), math.MaxUint32)),
+			RttMicros:   uint32(l.RTT.Microseconds()),
 			Address:     l.Address,
 			Observed:    l.Observed,
 			Stream:      l.Stream,

@@ -17,10 +17,10 @@ func goldenRecord() Record {
 	return Record{
 		Name: Name{2, 0, 0, 0, 0, 1}, Nickname: "host1", Key: testIdentity(1).PublicKey(), UID: 7, Version: 42,
 		Addresses: []string{"192.0.2.1:6783", "[2001:db8::1]:6783"},
-		Links: []Link{{
+		Links: MakeLinks(Link{
 			Peer: Name{2, 0, 0, 0, 0, 2}, Outbound: true, Established: true,
 			RTT: 1500 * time.Microsecond, Address: "192.0.2.2:6783",
-		}},
+		}),
 		Capabilities: CapAES, Port: 6783,
 	}
 }
@@ -73,7 +73,7 @@ func TestOpenRecordRefuses(t *testing.T) {
 		"another's key":   {change(func(r *Record) { r.Key = testIdentity(2).PublicKey() }), ErrBadSignature},
 		"key of order 1":  {change(func(r *Record) { r.Key = PublicKey{1} }), ErrBadKey},
 		"zero name":       {change(func(r *Record) { r.Name = Name{} }), ErrBadRecord},
-		"zero link":       {change(func(r *Record) { r.Links[0].Peer = Name{} }), ErrBadRecord},
+		"zero link":       {change(func(r *Record) { r.Links = MakeLinks(Link{}) }), ErrBadRecord},
 		"long nickname":   {change(func(r *Record) { r.Nickname = strings.Repeat("x", 254) }), ErrBadRecord},
 		"many addresses":  {change(func(r *Record) { r.Addresses = make([]string, 65) }), ErrBadRecord},
 		"long address":    {change(func(r *Record) { r.Addresses = []string{strings.Repeat("x", 300)} }), ErrBadRecord},

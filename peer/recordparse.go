@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"time"
 	"unicode/utf8"
 	"unsafe"
 
@@ -72,10 +71,22 @@ func (f *field) text(into *string) error {
 	return nil
 }
 
-// parseRecord takes a marshalled Record apart and checks it. The record's strings
+// span is text as a part of the whole message.
+func (f *field) span(into *textSpan, whole string) error {
+	var s string
+	if err := f.text(&s); err != nil || s == "" {
+		*into = textSpan{}
+		return err
+	}
+	from := uintptr(unsafe.Pointer(unsafe.StringData(s))) - uintptr(unsafe.Pointer(unsafe.StringData(whole)))
+	*into = textSpan{uint16(from), uint16(len(s))}
+	return nil
+}
+
+// parseRecord takes a marshalled Record of at most maxRecordBytes apart and checks it. The record's strings
 // share raw's memory, which must not be changed any more.
 func parseRecord(raw []byte) (Record, error) {
-	p := recordParser{}
+	p := recordParser{text: unsafe.String(unsafe.SliceData(raw), len(raw))}
 	if err := eachField(raw, p.count); err != nil {
 		return Record{}, fmt.Errorf("%w: %w", ErrBadRecord, err)
 	}
@@ -95,6 +106,7 @@ func parseRecord(raw []byte) (Record, error) {
 // recordParser is a record as far as it was read.
 type recordParser struct {
 	record                    Record
+	text                      string // all of it
 	addresses, links, secrets int
 	name, key                 []byte
 	port, mtu                 uint32
@@ -124,7 +136,7 @@ func (p *recordParser) reserve() {
 		p.record.Addresses = make([]string, 0, p.addresses)
 	}
 	if p.links > 0 {
-		p.record.Links = make([]Link, 0, Ample(p.links))
+		p.record.Links = Links{make([]linkRow, 0, Ample(p.links)), p.text}
 	}
 	if p.secrets > 0 {
 		p.record.Secrets = make([]SecretID, 0, p.secrets)
@@ -171,8 +183,8 @@ func (p *recordParser) takeBytes(f field) error {
 		r.Addresses = append(r.Addresses, "")
 		return f.text(&r.Addresses[len(r.Addresses)-1])
 	case 7:
-		r.Links = append(r.Links, Link{})
-		return r.Links[len(r.Links)-1].parse(f.bytes)
+		r.Links.rows = append(r.Links.rows, linkRow{})
+		return r.Links.rows[len(r.Links.rows)-1].parse(f.bytes, p.text)
 	case 10:
 		for b := f.bytes; len(b) > 0; {
 			id, n := protowire.ConsumeFixed64(b)
@@ -208,36 +220,10 @@ func (p *recordParser) check() error {
 			return fmt.Errorf("%w: address", ErrBadRecord)
 		}
 	}
-	for i := range r.Links {
-		if l := &r.Links[i]; l.Peer.IsZero() || badAddress(l.Address) || badAddress(l.Observed) {
+	for l := range r.Links.All() {
+		if l.Peer.IsZero() || badAddress(l.Address) || badAddress(l.Observed) {
 			return fmt.Errorf("%w: link", ErrBadRecord)
 		}
 	}
 	return nil
-}
-
-// parse takes a marshalled Link apart; without a name of the right length the peer
-// stays zero, which no peer's name is.
-func (l *Link) parse(raw []byte) error {
-	return eachField(raw, func(f field) error {
-		switch {
-		case f.is(1, protowire.BytesType):
-			l.Peer, _ = nameFromBytes(f.bytes)
-		case f.is(2, protowire.VarintType):
-			l.Outbound = f.value != 0
-		case f.is(3, protowire.VarintType):
-			l.Established = f.value != 0
-		case f.is(4, protowire.VarintType):
-			l.RTT = time.Duration(uint32(f.value)) * time.Microsecond
-		case f.is(5, protowire.BytesType):
-			return f.text(&l.Address)
-		case f.is(6, protowire.BytesType):
-			return f.text(&l.Observed)
-		case f.is(7, protowire.VarintType):
-			l.Stream = f.value != 0
-		case f.is(8, protowire.VarintType):
-			l.Trusted = f.value != 0
-		}
-		return nil
-	})
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -57,6 +58,7 @@ func recordFromWire(m *wire.Record) (Record, error) {
 			return Record{}, fmt.Errorf("%w: address", ErrBadRecord)
 		}
 	}
+	var links []Link
 	for _, l := range m.GetLinks() {
 		link := Link{
 			Outbound: l.GetOutbound(), Established: l.GetEstablished(),
@@ -66,8 +68,9 @@ func recordFromWire(m *wire.Record) (Record, error) {
 		if link.Peer, ok = nameFromBytes(l.GetPeer()); !ok || badAddress(link.Address) || badAddress(link.Observed) {
 			return Record{}, fmt.Errorf("%w: link", ErrBadRecord)
 		}
-		r.Links = append(r.Links, link)
+		links = append(links, link)
 	}
+	r.Links = MakeLinks(links...)
 	return r, nil
 }
 
@@ -79,7 +82,14 @@ func sameAsPlain(t *testing.T, raw []byte) {
 	if (err == nil) != (wantErr == nil) || err != nil && !errors.Is(err, ErrBadRecord) {
 		t.Fatalf("%x: %v, by package proto: %v", raw, err, wantErr)
 	}
-	if err == nil && !reflect.DeepEqual(got, want) {
+	if err != nil {
+		return
+	}
+	links := slices.Collect(got.Links.All())
+	if !slices.Equal(links, slices.Collect(want.Links.All())) || !got.Links.Equal(want.Links) {
+		t.Fatalf("%x:\n%+v, by package proto:\n%+v", raw, links, slices.Collect(want.Links.All()))
+	}
+	if got.Links, want.Links = (Links{}), (Links{}); !reflect.DeepEqual(got, want) {
 		t.Fatalf("%x:\n%+v, by package proto:\n%+v", raw, got, want)
 	}
 }
@@ -88,13 +98,14 @@ func sameAsPlain(t *testing.T, raw []byte) {
 func linkedRecord(n int) Record {
 	r := goldenRecord()
 	r.Secrets, r.MTU, r.TunnelKey = []SecretID{1, 1 << 60}, 1410, TunnelKey{7}
-	r.Links = nil
+	var links []Link
 	for i := range n {
-		r.Links = append(r.Links, Link{
+		links = append(links, Link{
 			Peer: Name{2, 0, 0, 0, 1, byte(i)}, Outbound: i%2 == 0, Established: i%3 == 0, RTT: time.Duration(i) * time.Millisecond,
 			Address: fmt.Sprintf("192.0.2.%d:6783", i), Observed: "198.51.100.1:9", Stream: i%5 == 0, Trusted: i%7 == 0,
 		})
 	}
+	r.Links = MakeLinks(links...)
 	return r
 }
 

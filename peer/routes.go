@@ -49,7 +49,7 @@ func dataGraph(peers []*PeerView) *graph {
 	for i, p := range peers {
 		g.names[i] = p.Name
 		g.index[p.Name] = i
-		links += len(p.Connections)
+		links += p.Connections.Len()
 	}
 	told := make([][]half, len(peers), Ample(len(peers)))
 	all := make([]half, 0, Ample(links))
@@ -72,8 +72,7 @@ func dataGraph(peers []*PeerView) *graph {
 // halves appends to the empty slice out the established links of peer i, sorted
 // and each end once.
 func (g *graph) halves(out []half, i int, p *PeerView) []half {
-	for k := range p.Connections {
-		l := &p.Connections[k]
+	for l := range p.Connections.All() {
 		if to, ok := g.index[l.Peer]; ok && l.Established && to != i {
 			rtt := l.RTT
 			if l.Stream {

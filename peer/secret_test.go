@@ -86,7 +86,7 @@ func TestRecordTellsOfLinks(t *testing.T) {
 		in.Peer, in.Up, in.RTT = r.record.Name, true, time.Millisecond
 		b.step(in)
 		b.run(2 * time.Second)
-		return b.view.Self.Connections[0]
+		return b.view.Self.Connections.At(0)
 	}
 	if l := up(PathChanged{Address: r.addr()}); l.Observed != "" || l.Stream {
 		t.Errorf("%+v: an address that the peer tells itself was published", l)
@@ -112,12 +112,12 @@ func TestCandidatesThroughANAT(t *testing.T) {
 	middle, far := newRemote(2), newRemote(3)
 	b.join(1, middle, "")
 	far.record.Addresses = []string{"10.0.0.3:6783"}
-	far.record.Links = []Link{{Peer: middle.record.Name, Established: true, Address: "192.0.2.2:6783"}}
+	far.record.Links = MakeLinks(Link{Peer: middle.record.Name, Established: true, Address: "192.0.2.2:6783"})
 	middle.record.Version++
-	middle.record.Links = []Link{
-		{Peer: b.m.cfg.Name, Established: true, Address: "192.0.2.1:6783"},
-		{Peer: far.record.Name, Established: true, Address: "198.51.100.3:55555", Observed: "198.51.100.3:40003"},
-	}
+	middle.record.Links = MakeLinks(
+		Link{Peer: b.m.cfg.Name, Established: true, Address: "192.0.2.1:6783"},
+		Link{Peer: far.record.Name, Established: true, Address: "198.51.100.3:55555", Observed: "198.51.100.3:40003"},
+	)
 	b.step(Received{Conn: 1, Message: records(middle.id.SignRecord(middle.record), far.id.SignRecord(far.record))})
 	b.run(2 * time.Second)
 	got := b.view.Candidates(far.record.Name)

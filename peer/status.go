@@ -139,11 +139,11 @@ func (v *View) Candidates(n Name) []netip.AddrPort {
 		return nil
 	}
 	for _, p := range v.Peers {
-		for k := range p.Connections {
-			l := &p.Connections[k]
-			if l.Peer != n || len(out) >= maxCandidates {
+		for k := range p.Connections.Len() {
+			if p.Connections.Peer(k) != n || len(out) >= maxCandidates {
 				continue
 			}
+			l := p.Connections.At(k)
 			if seen, err := netip.ParseAddrPort(l.Observed); err == nil {
 				add(seen)
 			}

@@ -229,8 +229,8 @@ func (t *Topology) firstHops(roots []Name, self Name) map[Name]Name {
 		if e == nil {
 			continue
 		}
-		for i := range e.Record.Links {
-			visit(e.Record.Links[i].Peer, out[queue[at]])
+		for i := range e.Record.Links.Len() {
+			visit(e.Record.Links.Peer(i), out[queue[at]])
 		}
 	}
 	return out

@@ -63,7 +63,7 @@ func (t *Topology) put(s *Signed) bool {
 }
 
 // weight is about what a record takes in memory, bytes.
-func (s *Signed) weight() int { return len(s.bytes) + 32*len(s.Record.Links) + 512 }
+func (s *Signed) weight() int { return len(s.bytes) + 20*s.Record.Links.Len() + 512 }
 
 // Snapshot returns all records, sorted by name. Merging a snapshot into another
 // Topology brings it up to date.
@@ -118,8 +118,8 @@ func (t *Topology) walk(roots []Name) {
 	}
 	for at := 0; at < len(queue); at++ {
 		links := queue[at].Record.Links
-		for i := range links {
-			visit(links[i].Peer)
+		for i := range links.Len() {
+			visit(links.Peer(i))
 		}
 	}
 	t.reached = len(queue)
@@ -140,8 +140,8 @@ func (t *Topology) linked(a, b Name) bool {
 }
 
 func (r *Record) names(n Name) bool {
-	for i := range r.Links {
-		if r.Links[i].Peer == n {
+	for i := range r.Links.Len() {
+		if r.Links.Peer(i) == n {
 			return true
 		}
 	}

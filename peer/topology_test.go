@@ -86,15 +86,17 @@ func drawRecords(t *rapid.T, n int) []Signed {
 	out := make([]Signed, n)
 	for i := range out {
 		out[i].Record.Name = Name{2, 0, 0, 0, 0, byte(i)}
+		var links []Link
 		for j := range n {
 			if i != j && rapid.IntRange(0, 3).Draw(t, fmt.Sprintf("link %d-%d", i, j)) > 1 {
-				out[i].Record.Links = append(out[i].Record.Links, Link{
+				links = append(links, Link{
 					Peer:        Name{2, 0, 0, 0, 0, byte(j)},
 					Established: rapid.IntRange(0, 5).Draw(t, "established") > 0,
 					RTT:         time.Duration(rapid.IntRange(0, 3).Draw(t, "rtt")) * time.Millisecond,
 				})
 			}
 		}
+		out[i].Record.Links = MakeLinks(links...)
 	}
 	return out
 }
@@ -125,7 +127,7 @@ const never = time.Duration(1) << 60
 func floydWarshall(records []Signed) [][]time.Duration {
 	n := len(records)
 	rtt := func(i, j int) time.Duration {
-		for _, l := range records[i].Record.Links {
+		for l := range records[i].Record.Links.All() {
 			if l.Peer == records[j].Record.Name && l.Established {
 				return l.RTT
 			}
@@ -224,10 +226,11 @@ func TestReachableFollowsWhoIsListed(t *testing.T) {
 	var topo Topology
 	add := func(n byte, links ...byte) {
 		id := testIdentity(n)
-		r := Record{Name: Name{2, 5: n}, Key: id.PublicKey(), Version: 1}
-		for _, l := range links {
-			r.Links = append(r.Links, Link{Peer: Name{2, 5: l}})
+		list := make([]Link, len(links))
+		for i, l := range links {
+			list[i].Peer = Name{2, 5: l}
 		}
+		r := Record{Name: Name{2, 5: n}, Key: id.PublicKey(), Version: 1, Links: MakeLinks(list...)}
 		if _, err := topo.Merge([]Signed{id.SignRecord(r)}); err != nil {
 			t.Fatal(err)
 		}
@@ -252,12 +255,12 @@ func TestRoutesDoNotFlap(t *testing.T) {
 		for i := range records {
 			records[i].Record.Name = name(byte(i + 1))
 		}
-		records[0].Record.Links = []Link{link(2, viaTwo), link(3, viaThree)}
-		records[1].Record.Links = []Link{link(1, viaTwo), link(4, viaTwo)}
-		records[2].Record.Links = []Link{link(1, viaThree), link(4, viaThree)}
-		records[3].Record.Links = []Link{link(2, viaTwo), link(3, viaThree)}
+		records[0].Record.Links = MakeLinks(link(2, viaTwo), link(3, viaThree))
+		records[1].Record.Links = MakeLinks(link(1, viaTwo), link(4, viaTwo))
+		records[2].Record.Links = MakeLinks(link(1, viaThree), link(4, viaThree))
+		records[3].Record.Links = MakeLinks(link(2, viaTwo), link(3, viaThree))
 		if viaTwo == never {
-			records[1].Record.Links = nil
+			records[1].Record.Links = Links{}
 		}
 		return dataGraph(viewsOf(records)).routesFrom(name(1), old)
 	}

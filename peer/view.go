@@ -33,13 +33,10 @@ type PeerView struct {
 	Secrets      []SecretID
 	MTU          uint16 // the largest packet that its containers take, bytes; 0 = not told
 	TunnelKey    TunnelKey
-	Connections  []PeerConn
+	Connections  Links
 
 	number uint64 // the name's, which orders as the names do
 }
-
-// PeerConn is a connection in the record of the peer it stands under.
-type PeerConn = Link
 
 // ConnState is the state of a connection as users see it.
 type ConnState string

@@ -96,7 +96,7 @@ func peerReport(p *peer.PeerView, nicks map[peer.Name]string) api.Peer {
 		Name: p.Name.String(), NickName: p.Nickname, UID: p.UID, Version: p.Version,
 		Connections: []api.PeerConnection{},
 	}
-	for _, c := range p.Connections {
+	for c := range p.Connections.All() {
 		out.Connections = append(out.Connections, api.PeerConnection{
 			Name: c.Peer.String(), NickName: nicks[c.Peer], Address: c.Address,
 			Outbound: c.Outbound, Established: c.Established,

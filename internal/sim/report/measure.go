@@ -192,9 +192,11 @@ func heap() uint64 {
 func signatureCost() time.Duration {
 	id := peer.IdentityFromSeed([peer.KeyLen]byte{1})
 	r := peer.Record{Name: peer.NameFromKey(id.PublicKey()), Key: id.PublicKey(), Version: 1}
-	for i := range byte(10) {
-		r.Links = append(r.Links, peer.Link{Peer: peer.Name{2, 5: i}, Address: "10.0.0.1:6783"})
+	var links [10]peer.Link
+	for i := range links {
+		links[i] = peer.Link{Peer: peer.Name{2, 5: byte(i)}, Address: "10.0.0.1:6783"}
 	}
+	r.Links = peer.MakeLinks(links[:]...)
 	s := id.SignRecord(r).Wire()
 	const rounds = 500
 	begun := processor()
