@@ -75,10 +75,16 @@ func hasNarrow() bool {
 }
 
 func newNarrow(key *[32]byte) *narrow {
-	a := &narrow{key: *key}
+	a := new(narrow)
+	a.rekey(key)
+	return a
+}
+
+// rekey makes a what newNarrow would make.
+func (a *narrow) rekey(key *[32]byte) {
+	a.key = *key
 	expand(&a.s, key)
 	a.s.fillPowers(a.s.powers[:])
-	return a
 }
 
 // fillPowers makes descending powers of the hash key from the round keys; the

@@ -14,7 +14,16 @@ import (
 // standard library's as their oracle.
 func each(t *testing.T, test func(t *testing.T, both maker)) {
 	t.Logf("New uses vectors of %d bits", Width())
-	for name, way := range ways() {
+	all := ways()
+	all["sparing"] = newSparing
+	all["sparing, expanded"] = func(key *[32]byte) cipher.AEAD {
+		s := newSparing(key)
+		for range sparingMessages + 1 {
+			s.Seal(nil, make([]byte, nonceLen), nil, nil)
+		}
+		return s
+	}
+	for name, way := range all {
 		t.Run(name, func(t *testing.T) {
 			test(t, func(key [32]byte) (ours, oracle cipher.AEAD) {
 				oracle, err := standard(&key)

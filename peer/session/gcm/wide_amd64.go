@@ -42,6 +42,12 @@ func hasWide() bool {
 
 func newWide(key *[32]byte) *wide {
 	w := new(wide)
+	w.rekey(key)
+	return w
+}
+
+// rekey makes w what newWide would make.
+func (w *wide) rekey(key *[32]byte) {
 	var s schedule
 	defer func() { s = schedule{} }()
 	expand(&s, key)
@@ -49,7 +55,6 @@ func newWide(key *[32]byte) *wide {
 		w.s.rounds[i] = [blockLen]byte(s.rounds[i][:])
 	}
 	s.fillPowers(w.s.powers[:])
-	return w
 }
 
 // around is the way by the standard library; the key is the first two round keys.
