@@ -7,8 +7,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-
-	"golang.zx2c4.com/wireguard/replay"
 )
 
 // What Seal and Open answer when they refuse. They allocate nothing, so a caller can count each kind.
@@ -47,7 +45,7 @@ type Keypair struct {
 	opening guard
 	receive cipher.AEAD
 	mu      sync.Mutex // guards seen, nothing else
-	seen    replay.Filter
+	seen    window
 }
 
 // keypairID is what never changes about a keypair.
@@ -190,7 +188,7 @@ func (k *Keypair) open(dst, msg []byte) ([]byte, error) {
 		return nil, ErrForged
 	}
 	k.mu.Lock()
-	fresh := k.seen.ValidateCounter(counter, k.limits.reject(k.id.suite))
+	fresh := k.seen.fresh(counter, k.limits.reject(k.id.suite))
 	k.mu.Unlock()
 	if !fresh {
 		return nil, ErrReplayed
