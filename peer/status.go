@@ -91,13 +91,10 @@ func (m *Mesh) attemptView(addr string, a *attempt) (ConnView, bool) {
 func (m *Mesh) neighbours() []Neighbour {
 	out := make([]Neighbour, 0, Ample(len(m.conns.byPeer)))
 	for _, c := range m.conns.joined() {
-		s := c.record
-		r := &s.Record
+		r := &c.record.Record
 		out = append(out, Neighbour{
-			Name: c.peer, Nickname: r.Nickname, Key: r.Key, X25519: s.x25519, UID: c.uid,
-			Capabilities: r.Capabilities, Secrets: r.Secrets, Candidates: udpCandidates(c, r), Conn: c.id, Remote: c.remote,
-			Outbound: c.dialled != "", Established: m.conns.path(c.peer).Up,
-			Clear: m.trusts(c) && m.trustedBy(r), TunnelKey: r.TunnelKey,
+			PeerView: c.record.view, Candidates: udpCandidates(c, r), Conn: c.id, Remote: c.remote,
+			Outbound: c.dialled != "", Established: m.conns.path(c.peer).Up, Clear: m.trusts(c) && m.trustedBy(r),
 		})
 	}
 	return out

@@ -82,18 +82,11 @@ type ConnAttrs struct {
 // Neighbour is a peer with a live control connection: a data session with it
 // is wanted.
 type Neighbour struct {
-	Name         Name
-	Nickname     string
-	Key          PublicKey
-	X25519       [32]byte
-	UID          uint64
-	Capabilities Capability
-	Secrets      []SecretID
-	TunnelKey    TunnelKey
-	Candidates   []netip.AddrPort // UDP addresses to try, likeliest first
-	Clear        bool             // data with it may go in clear: both ends' operators trust the other's subnet
-	Conn         ConnID
-	Remote       netip.AddrPort // of the control connection
-	Outbound     bool
-	Established  bool
+	*PeerView                    // as its newest record describes it
+	Candidates  []netip.AddrPort // UDP addresses to try, likeliest first
+	Clear       bool             // data with it may go in clear: both ends' operators trust the other's subnet
+	Outbound    bool
+	Established bool
+	Conn        ConnID
+	Remote      netip.AddrPort // of the control connection
 }

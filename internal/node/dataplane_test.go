@@ -93,8 +93,8 @@ func (s *side) run(t *testing.T) {
 // join makes two sides each other's peers and waits until their data paths are up.
 func join(t *testing.T, a, b *side, aes bool) {
 	t.Helper()
-	a.sessions.want(wish{peers: []neighbour{{name: peer.Name{2, 0, 0, 0, 0, 2}, uid: 1, conn: 1, key: b.machine.PublicKey(), aes: aes, candidates: []netip.AddrPort{b.addr}}}})
-	b.sessions.want(wish{peers: []neighbour{{name: peer.Name{2, 0, 0, 0, 0, 1}, uid: 1, conn: 1, key: a.machine.PublicKey(), aes: aes, candidates: []netip.AddrPort{a.addr}}}})
+	a.sessions.want(wishFor(neighbour{name: peer.Name{2, 0, 0, 0, 0, 2}, uid: 1, conn: 1, key: b.machine.PublicKey(), aes: aes, candidates: []netip.AddrPort{b.addr}}))
+	b.sessions.want(wishFor(neighbour{name: peer.Name{2, 0, 0, 0, 0, 1}, uid: 1, conn: 1, key: a.machine.PublicKey(), aes: aes, candidates: []netip.AddrPort{a.addr}}))
 	for _, s := range []*side{a, b} {
 		select {
 		case in := <-s.reports:

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"log/slog"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -103,7 +102,7 @@ func (l *meshLoop) step(in peer.Input) error {
 	}
 	if eff.Publish != nil {
 		l.view.Store(eff.Publish)
-		l.sessions.want(wantedSessions(eff.Publish))
+		l.sessions.want(wantedSessions(eff.Publish, l.sessions.wanted.Load()))
 		for _, show := range l.watchers {
 			show(eff.Publish)
 		}
@@ -148,8 +147,8 @@ func (l *meshLoop) logEvent(e peer.Event) {
 // peers are ports of the switch. In a network too large for everybody to be
 // connected with everybody, sessions with those that we are not connected with
 // are made when they are needed.
-func wantedSessions(v *peer.View) wish {
-	w := wish{sparse: v.Sparse, view: v, peers: make([]neighbour, 0, peer.Ample(len(v.Peers)))}
+func wantedSessions(v *peer.View, before *wish) wish {
+	w := wish{sparse: v.Sparse, view: v, peers: make([]*neighbour, 0, peer.Ample(len(v.Peers)))}
 	routes, mtus := v.Routes(), make(map[peer.Name]int, len(v.Peers))
 	for _, p := range v.Peers {
 		mtus[p.Name] = int(p.MTU)
@@ -158,11 +157,11 @@ func wantedSessions(v *peer.View) wish {
 	have[v.Self.Name] = true
 	for _, n := range v.Neighbours {
 		have[n.Name] = true
-		w.peers = append(w.peers, neighbour{
+		w.add(&neighbour{
 			name: n.Name, uid: n.UID, key: n.X25519, aes: both(v, n.Capabilities, peer.CapAES), fast: both(v, n.Capabilities, peer.CapFast), clear: n.Clear, conn: uint64(n.Conn),
 			esp:     n.Capabilities & v.Self.Capabilities & (peer.CapESP4 | peer.CapESP6),
-			secrets: n.Secrets, via: routes[n.Name].Via, candidates: slices.Clone(n.Candidates), mtu: mtus[n.Name], tunnel: n.TunnelKey,
-		})
+			secrets: n.Secrets, via: routes[n.Name].Via, candidates: n.Candidates, mtu: mtus[n.Name], tunnel: n.TunnelKey,
+		}, before)
 	}
 	for _, p := range v.Peers {
 		if have[p.Name] {
@@ -175,7 +174,7 @@ func wantedSessions(v *peer.View) wish {
 		if !n.distant {
 			n.candidates = v.Candidates(p.Name)
 		}
-		w.peers = append(w.peers, n)
+		w.add(&n, before)
 	}
 	return w
 }

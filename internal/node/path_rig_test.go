@@ -146,7 +146,7 @@ func (r *pathRig) greet() {
 
 // meet makes n the host's only peer.
 func (h *host) meet(n neighbour) {
-	h.sessions.want(wish{peers: []neighbour{n}})
+	h.sessions.want(wishFor(n))
 	h.sessions.sync(context.Background(), h.sessions.now())
 	h.sessions.out.flush()
 }

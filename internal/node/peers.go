@@ -27,7 +27,7 @@ const (
 
 // wish is what the mesh wants of the data plane. It is immutable.
 type wish struct {
-	peers  []neighbour
+	peers  []*neighbour // what is as it was in the wish before is the same object
 	sparse bool
 	view   *peer.View // knows where distant peers may be; nil: nobody is distant
 }
@@ -35,10 +35,20 @@ type wish struct {
 // same tells that the session loop would find nothing to do: views aside, which
 // it asks when it needs them.
 func (w *wish) same(o *wish) bool {
-	return w.sparse == o.sparse && slices.EqualFunc(w.peers, o.peers, neighbour.same)
+	return w.sparse == o.sparse && slices.EqualFunc(w.peers, o.peers, func(a, b *neighbour) bool { return a == b || a.same(b) })
 }
 
-func (n neighbour) same(o neighbour) bool {
+// add appends a peer. Views come every few seconds, and most say of most peers what the one before said.
+func (w *wish) add(n *neighbour, before *wish) {
+	if i := len(w.peers); before != nil && i < len(before.peers) && before.peers[i].same(n) {
+		w.peers = append(w.peers, before.peers[i])
+		return
+	}
+	kept := *n
+	w.peers = append(w.peers, &kept)
+}
+
+func (n *neighbour) same(o *neighbour) bool {
 	return n.name == o.name && n.uid == o.uid && n.key == o.key && n.aes == o.aes && n.fast == o.fast && n.esp == o.esp && n.tunnel == o.tunnel && n.mtu == o.mtu &&
 		n.clear == o.clear && n.conn == o.conn && n.distant == o.distant && n.via == o.via &&
 		slices.Equal(n.secrets, o.secrets) && slices.Equal(n.candidates, o.candidates)
@@ -107,7 +117,8 @@ func (l *sessionLoop) sync(ctx context.Context, now time.Time) {
 	changed := l.book.secrets != list
 	l.book.secrets = list
 	seen := make(map[session.PublicKey]bool, len(w.peers))
-	for _, n := range w.peers {
+	for _, told := range w.peers {
+		n := *told
 		seen[n.key] = true
 		p := l.book.peers[n.key]
 		switch {

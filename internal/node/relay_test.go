@@ -56,6 +56,20 @@ func (c *crew) behind(i, via int) neighbour {
 	return n
 }
 
+// wishFor is a wish for certain peers, sparseWishFor the one of a sparse network.
+func wishFor(peers ...neighbour) (w wish) {
+	for i := range peers {
+		w.add(&peers[i], nil)
+	}
+	return w
+}
+
+func sparseWishFor(peers ...neighbour) wish {
+	w := wishFor(peers...)
+	w.sparse = true
+	return w
+}
+
 // wants tells the sides their peers and starts them.
 func (c *crew) wants(wishes ...wish) {
 	c.t.Helper()
@@ -119,10 +133,10 @@ func (c *crew) awaits(k int, send func() []byte) {
 func TestFramesPassRelays(t *testing.T) {
 	c := newCrew(t, 4)
 	c.wants(
-		wish{peers: []neighbour{c.linked(1), c.behind(2, 1), c.behind(3, 1)}},
-		wish{peers: []neighbour{c.linked(0), c.linked(2), c.behind(3, 2)}},
-		wish{peers: []neighbour{c.linked(1), c.linked(3), c.behind(0, 1)}},
-		wish{peers: []neighbour{c.linked(2), c.behind(0, 2), c.behind(1, 2)}},
+		wishFor(c.linked(1), c.behind(2, 1), c.behind(3, 1)),
+		wishFor(c.linked(0), c.linked(2), c.behind(3, 2)),
+		wishFor(c.linked(1), c.linked(3), c.behind(0, 1)),
+		wishFor(c.linked(2), c.behind(0, 2), c.behind(1, 2)),
 	)
 	c.meet()
 	for i := range 100 {
@@ -181,7 +195,7 @@ func TestFloodsArriveOnce(t *testing.T) {
 	ring := func(i int) wish {
 		left, right, far := (i+3)%4, (i+1)%4, (i+2)%4
 		n := c.behind(far, right)
-		return wish{sparse: true, peers: []neighbour{c.linked(left), c.linked(right), n}}
+		return sparseWishFor(c.linked(left), c.linked(right), n)
 	}
 	c.wants(ring(0), ring(1), ring(2), ring(3))
 	c.meet()
@@ -243,7 +257,7 @@ func TestSessionsOnDemand(t *testing.T) {
 	for _, s := range c.sides {
 		s.sessions.idle = 3 * time.Second // longer than a busy machine takes for a handshake, or the frame is given up
 	}
-	c.wants(wish{sparse: true, peers: []neighbour{b}}, wish{sparse: true, peers: []neighbour{a}})
+	c.wants(sparseWishFor(b), sparseWishFor(a))
 	for _, s := range c.sides { // a handshake that comes before its receiver knows the sender is lost
 		eventually(t, func() bool { return len(s.dp.table.Load().names) == 1 })
 	}
@@ -275,7 +289,7 @@ func eventually(t *testing.T, holds func() bool) {
 // What no peer would send is counted and harms nobody.
 func TestBadRelaysAndFloods(t *testing.T) {
 	c := newCrew(t, 2)
-	c.wants(wish{peers: []neighbour{c.linked(1)}}, wish{peers: []neighbour{c.linked(0)}})
+	c.wants(wishFor(c.linked(1)), wishFor(c.linked(0)))
 	c.meet()
 	to := c.sides[0].dp.table.Load().names[crewName(1)]
 	out := newOutput(c.sides[0].dp, c.sides[0].dp.sockets[0], replyArena, 7)
@@ -352,7 +366,7 @@ func TestRoutesFollowTheMesh(t *testing.T) {
 	c := newCrew(t, 3)
 	l := c.sides[0].sessions
 	sync := func(peers ...neighbour) {
-		l.want(wish{peers: peers})
+		l.want(wishFor(peers...))
 		l.sync(context.Background(), l.now())
 	}
 	sync(c.linked(1), c.linked(2))

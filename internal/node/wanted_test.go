@@ -26,11 +26,11 @@ func TestWantedSessions(t *testing.T) {
 	v.Self = *self
 	v.Peers = []*peer.PeerView{self, known(2, "10.0.0.2:6783"), known(3, "10.0.0.3:6783"), known(4)}
 	v.Neighbours = []peer.Neighbour{{
-		Name: name(2), X25519: [32]byte{2}, Conn: 7, Candidates: []netip.AddrPort{netip.MustParseAddrPort("10.9.9.9:6783")},
+		PeerView: &peer.PeerView{Name: name(2), X25519: [32]byte{2}}, Conn: 7, Candidates: []netip.AddrPort{netip.MustParseAddrPort("10.9.9.9:6783")},
 	}}
 	for _, sparse := range []bool{false, true} {
 		v.Sparse = sparse
-		w := wantedSessions(&v)
+		w := wantedSessions(&v, nil)
 		var got []byte
 		for _, n := range w.peers {
 			got = append(got, n.key[0])
@@ -56,7 +56,7 @@ func TestSameWish(t *testing.T) {
 	full := func() neighbour {
 		return neighbour{secrets: []peer.SecretID{1}, candidates: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.2:6783")}}
 	}
-	one, two := wish{peers: []neighbour{full()}}, wish{peers: []neighbour{full()}}
+	one, two := wishFor(full()), wishFor(full())
 	if !one.same(&two) {
 		t.Error("what is the same is not")
 	}
@@ -65,7 +65,7 @@ func TestSameWish(t *testing.T) {
 	}
 	fields := reflect.TypeFor[neighbour]()
 	for i := range fields.NumField() {
-		n := full()
+		n, before := full(), full()
 		field := reflect.NewAt(fields.Field(i).Type, unsafe.Add(unsafe.Pointer(&n), fields.Field(i).Offset)).Elem()
 		switch field.Kind() {
 		case reflect.Array:
@@ -79,8 +79,26 @@ func TestSameWish(t *testing.T) {
 		default:
 			field.SetZero()
 		}
-		if full().same(n) {
+		if before.same(&n) {
 			t.Errorf("another %s is no news", fields.Field(i).Name)
 		}
+	}
+}
+
+// What a view says of a peer as the one before did takes no memory of its own.
+func TestWishesShareWhatIsTheSame(t *testing.T) {
+	one := func(n byte) neighbour { return neighbour{uid: 1, key: [32]byte{n}} }
+	changed := one(2)
+	changed.uid++
+	before := wishFor(one(1), one(2), one(3))
+	var w wish
+	for _, n := range []neighbour{one(1), changed, one(3), one(4)} {
+		w.add(&n, &before)
+	}
+	if w.peers[0] != before.peers[0] || w.peers[2] != before.peers[2] {
+		t.Error("what is the same is there twice")
+	}
+	if !w.peers[1].same(&changed) || w.peers[1] == &changed || before.peers[1].uid != 1 || w.peers[3].key != one(4).key || len(w.peers) != 4 {
+		t.Errorf("changed to %+v, before %+v", w.peers[1], before.peers[1])
 	}
 }
