@@ -60,19 +60,14 @@ type keyEntry struct {
 // table is what the data plane looks up. It is immutable; the session loop
 // publishes a new one when a peer or key comes or goes.
 type table struct {
-	remotes []*remote // by stack.Port; nil where the port is not a peer's
+	remotes remotes
 	names   map[peer.Name]*remote
 	keys    map[uint32]keyEntry
 	sparse  bool      // frames for everybody are flooded
 	linked  []*remote // the peers that we have a connection with: floods go to them
 }
 
-func (t *table) remote(p stack.Port) *remote {
-	if int(p) < len(t.remotes) {
-		return t.remotes[p]
-	}
-	return nil
-}
+func (t *table) remote(p stack.Port) *remote { return t.remotes.of(p) }
 
 // datagram is a handshake message on its way to the session loop.
 type datagram struct {

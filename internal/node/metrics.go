@@ -63,10 +63,7 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(descLongFrames, prometheus.CounterValue, float64(long.sent.Load()))
 	}
 	ch <- prometheus.MustNewConstMetric(descMACs, prometheus.GaugeValue, float64(len(m.n.dp.sw.MACs())))
-	for _, r := range m.n.dp.table.Load().remotes {
-		if r == nil {
-			continue
-		}
+	for r := range m.n.dp.table.Load().remotes.all() {
 		name := r.name.String()
 		for direction, t := range map[string]*traffic{"sent": &r.sent, "received": &r.received} {
 			ch <- prometheus.MustNewConstMetric(descPeerBytes, prometheus.CounterValue, float64(t.bytes.Load()), name, direction)

@@ -178,16 +178,8 @@ func (l *sessionLoop) tick(ctx context.Context, now time.Time) {
 // publish shows the data plane the peers and keys of this moment.
 func (l *sessionLoop) publish() {
 	b := &l.book
-	t := &table{keys: maps.Clone(b.keys), names: maps.Clone(b.names), sparse: b.sparse}
+	t := &table{remotes: newRemotes(b.ports), keys: maps.Clone(b.keys), names: maps.Clone(b.names), sparse: b.sparse}
 	t.linked = append(make([]*remote, 0, peer.Ample(len(b.linked))), b.linked...)
-	ports := 0 // those below hold all
-	for port := range b.ports {
-		ports = max(ports, int(port)+1)
-	}
-	t.remotes = make([]*remote, ports, peer.Ample(ports))
-	for port, p := range b.ports {
-		t.remotes[port] = p.remote
-	}
 	l.dp.table.Store(t)
 }
 
