@@ -23,8 +23,7 @@ import (
 // holds whatever came before. pending is plain data; its owner holds a lock.
 type pending struct {
 	ordered []*wire.Control
-	records map[recordKey]waiting
-	order   []recordKey // of records, oldest first
+	records recordQueue
 	wants   map[string]struct{}
 	names   [][]byte // of wants, oldest first
 	digest  *wire.Control
@@ -38,12 +37,6 @@ type pending struct {
 // recordKey says whose record it is: two peers that claim one name are kept
 // apart by their keys.
 type recordKey struct{ name, key string }
-
-type waiting struct {
-	record  *wire.SignedRecord
-	version uint64
-	bytes   int
-}
 
 const (
 	recordsChunk = 256 << 10 // bytes of records put into one message, unless one alone is longer
@@ -120,22 +113,18 @@ func (p *pending) addRecord(r *wire.SignedRecord) {
 		p.keep(recordsOf([]*wire.SignedRecord{r}))
 		return
 	}
-	w := waiting{record: r, version: version, bytes: proto.Size(r) + overhead}
-	old, have := p.records[key]
-	if have {
-		p.merged++
-		if version < old.version {
-			return
-		}
-		p.bytes -= old.bytes
-	} else {
-		p.order = append(p.order, key)
+	w := waiting{key: key, record: r, version: version, bytes: proto.Size(r) + overhead}
+	old := p.records.find(key)
+	if old == nil {
+		p.records.add(w)
+		p.bytes += w.bytes
+		return
 	}
-	if p.records == nil {
-		p.records = make(map[recordKey]waiting)
+	p.merged++
+	if version >= old.version {
+		p.bytes += w.bytes - old.bytes
+		*old = w
 	}
-	p.records[key] = w
-	p.bytes += w.bytes
 }
 
 func (p *pending) addWant(name []byte) {
@@ -160,7 +149,7 @@ func (p *pending) next() *wire.Control {
 		p.ordered = p.ordered[1:]
 		p.bytes -= size(m)
 		return m
-	case len(p.order) > 0:
+	case len(p.records.items) > 0:
 		return p.nextRecords()
 	case len(p.names) > 0:
 		m := &wire.Control{Kind: &wire.Control_Want{Want: &wire.Want{Names: p.names}}}
@@ -184,22 +173,16 @@ func (p *pending) next() *wire.Control {
 }
 
 func (p *pending) nextRecords() *wire.Control {
-	var out []*wire.SignedRecord
-	taken, n := 0, 0
-	for _, key := range p.order {
-		w := p.records[key]
-		if n > 0 && taken+w.bytes > recordsChunk {
-			break
-		}
-		out = append(out, w.record)
-		taken += w.bytes
+	items, taken, n := p.records.items, 0, 0
+	for n < len(items) && (n == 0 || taken+items[n].bytes <= recordsChunk) {
+		taken += items[n].bytes
 		n++
-		delete(p.records, key)
 	}
-	p.order = p.order[n:]
-	if len(p.order) == 0 {
-		p.order, p.records = nil, nil
+	out := make([]*wire.SignedRecord, n)
+	for i := range out {
+		out[i] = items[i].record
 	}
+	p.records.drop(n)
 	p.bytes -= taken
 	return recordsOf(out)
 }

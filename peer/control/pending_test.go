@@ -100,8 +100,8 @@ func TestPendingTellsAll(t *testing.T) {
 		if !heard.equal(&said) {
 			t.Fatalf("heard %+v\nsaid  %+v", heard, said)
 		}
-		if p.bytes != 0 || len(p.records) != 0 || len(p.wants) != 0 {
-			t.Fatalf("empty, but %d bytes, %d records, %d wants", p.bytes, len(p.records), len(p.wants))
+		if p.bytes != 0 || len(p.records.items) != 0 || len(p.wants) != 0 {
+			t.Fatalf("empty, but %d bytes, %d records, %d wants", p.bytes, len(p.records.items), len(p.wants))
 		}
 		if largest > recordsChunk+100_000 {
 			t.Fatalf("a message of %d bytes", largest)
