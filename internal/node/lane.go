@@ -228,7 +228,7 @@ func (w *waiter) wait() {
 }
 
 // doze is wait for dozeLimit, after which it returns false. In a stream a lane
-// sleeps for a tenth of a millisecond, thousands of times a second. Were Go's
+// sleeps for less than a tenth of a millisecond, thousands of times a second. Were Go's
 // scheduler told of it, it would give the lane's place away and take it back each
 // time, and its monitor thread would wake as often, which costs a stream some
 // hundredths. So it is not told. A signal, as when memory is to be collected, ends

@@ -15,9 +15,9 @@ import (
 func each(t *testing.T, test func(t *testing.T, both maker)) {
 	t.Logf("New uses vectors of %d bits", Width())
 	all := ways()
-	all["sparing"] = newSparing
+	all["sparing"] = NewSparing
 	all["sparing, expanded"] = func(key *[32]byte) cipher.AEAD {
-		s := newSparing(key)
+		s := NewSparing(key)
 		for range sparingMessages + 1 {
 			s.Seal(nil, make([]byte, nonceLen), nil, nil)
 		}

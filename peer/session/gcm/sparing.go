@@ -13,12 +13,7 @@ const sparingMessages = 1024
 // NewSparing is New for a key that is likely to see few messages: it takes the memory of an expanded key, twenty times its own,
 // only while it deals with one of the first sparingMessages, each of which takes half a microsecond longer. What it returns has
 // a method Wipe, for when nobody uses it any more.
-func NewSparing(key *[32]byte) (cipher.AEAD, error) {
-	if _, err := New(key); err != nil {
-		return nil, err
-	}
-	return &sparing{key: *key}, nil
-}
+func NewSparing(key *[32]byte) cipher.AEAD { return &sparing{key: *key} }
 
 type sparing struct {
 	key  [32]byte
@@ -86,9 +81,9 @@ func (s *sparing) expand() (c cipher.AEAD, borrowed bool) {
 			r.rekey(&s.key)
 			return r, true
 		}
-		return s.make(), true
+		return s.fresh(), true
 	}
-	made := &expanded{s.make()}
+	made := &expanded{s.fresh()}
 	if !s.full.CompareAndSwap(nil, made) { // another was faster
 		wipe(made.AEAD)
 		made = s.full.Load()
@@ -96,8 +91,8 @@ func (s *sparing) expand() (c cipher.AEAD, borrowed bool) {
 	return made, false
 }
 
-// make is New for a key that it took before.
-func (s *sparing) make() cipher.AEAD {
+// fresh is New, which takes every key of 32 bytes.
+func (s *sparing) fresh() cipher.AEAD {
 	c, err := New(&s.key)
 	if err != nil {
 		panic(err)

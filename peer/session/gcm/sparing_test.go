@@ -9,18 +9,10 @@ import (
 	"testing"
 )
 
-func newSparing(key *[32]byte) cipher.AEAD {
-	c, err := NewSparing(key)
-	if err != nil {
-		panic(err)
-	}
-	return c
-}
-
 // A key is expanded for good by the first message beyond sparingMessages, whichever way that goes, and Wipe leaves nothing.
 func TestSparingExpands(t *testing.T) {
 	key := [32]byte{1, 2, 3}
-	nonce, sealed := make([]byte, nonceLen), newSparing(&key).Seal(nil, make([]byte, nonceLen), []byte("text"), nil)
+	nonce, sealed := make([]byte, nonceLen), NewSparing(&key).Seal(nil, make([]byte, nonceLen), []byte("text"), nil)
 	for name, use := range map[string]func(c cipher.AEAD){
 		"seal": func(c cipher.AEAD) { c.Seal(nil, nonce, []byte("text"), nil) },
 		"open": func(c cipher.AEAD) {
@@ -29,7 +21,7 @@ func TestSparingExpands(t *testing.T) {
 			}
 		},
 	} {
-		s := newSparing(&key).(*sparing)
+		s := NewSparing(&key).(*sparing)
 		for range sparingMessages {
 			use(s)
 		}
@@ -59,7 +51,7 @@ func TestSparingReturnsNoKey(t *testing.T) {
 	if !reflect.ValueOf(c).Elem().IsZero() {
 		t.Error("a key was given back")
 	}
-	s := newSparing(&[32]byte{7}).(*sparing)
+	s := NewSparing(&[32]byte{7}).(*sparing)
 	borrowed, lent := s.expand()
 	if !lent {
 		t.Fatal("the first message expanded the key for good")
@@ -67,7 +59,7 @@ func TestSparingReturnsNoKey(t *testing.T) {
 	want := borrowed.Seal(nil, make([]byte, nonceLen), []byte("text"), nil)
 	giveBack(borrowed)
 	for range 10 { // with the memory of others' keys, or without
-		newSparing(&[32]byte{8}).Seal(nil, make([]byte, nonceLen), nil, nil)
+		NewSparing(&[32]byte{8}).Seal(nil, make([]byte, nonceLen), nil, nil)
 		if got := s.Seal(nil, make([]byte, nonceLen), []byte("text"), nil); !bytes.Equal(got, want) {
 			t.Fatal("the same message seals differently")
 		}
@@ -81,7 +73,7 @@ func TestSparingByMany(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newSparing(&key)
+	s := NewSparing(&key)
 	var wg sync.WaitGroup
 	for g := range 8 {
 		wg.Go(func() {
