@@ -3,7 +3,6 @@ package gcm
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"reflect"
 )
 
 // standard is the standard library's AES-256-GCM.
@@ -13,6 +12,6 @@ func standard(key *[32]byte) (cipher.AEAD, error) {
 		return nil, err
 	}
 	// GCM keeps its own copy of the key schedule; ours is not left behind.
-	defer func() { reflect.ValueOf(block).Elem().SetZero() }()
+	defer wipe(block)
 	return cipher.NewGCM(block)
 }
