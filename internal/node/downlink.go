@@ -27,6 +27,8 @@ type downlink struct {
 	index uint32 // of the key used last; a batch is mostly one peer's
 	entry keyEntry
 	table *table
+
+	streamed uint64 // bytes of super-frames that were received
 }
 
 func newDownlink(dp *dataplane, s *link.Socket, out *output, plain bool) *downlink {
@@ -231,6 +233,9 @@ func (d *downlink) Packet(source uint32, parts [][]byte) {
 		size += len(p)
 	}
 	from.received.add(size)
+	if wire.IsSuper(parts[0]) {
+		d.streamed += uint64(size)
+	}
 	if size > wire.MaxFrame {
 		d.dp.long.sent.Add(1)
 	}

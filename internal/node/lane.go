@@ -34,6 +34,7 @@ type lane struct {
 	downs  []*downlink
 	spin   spin
 	waiter *waiter
+	keeper *keeper // nil: there are other lanes
 
 	index, of int // which queues it serves, see serve
 	seen      *localPorts
@@ -67,6 +68,9 @@ func newLanes(dp *dataplane, readers int, plain bool) ([]*lane, error) {
 				l.downs = append(l.downs, newDownlink(dp, s, out, plain))
 			}
 		}
+	}
+	if len(lanes) == 1 {
+		lanes[0].keeper = newKeeper()
 	}
 	for _, l := range lanes {
 		var err error
@@ -127,7 +131,13 @@ func (l *lane) watch() error {
 func (l *lane) run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, l.waiter.wake)
 	defer stop()
-	for ctx.Err() == nil {
+	if l.keeper != nil {
+		defer l.keeper.leave()
+	}
+	for turns := 0; ctx.Err() == nil; turns++ {
+		if turns%keepTurns == 0 {
+			l.keep()
+		}
 		bytes, err := l.turn()
 		if errors.Is(err, os.ErrClosed) || errors.Is(err, net.ErrClosed) {
 			return nil
@@ -142,7 +152,7 @@ func (l *lane) run(ctx context.Context) error {
 		switch now := time.Now(); {
 		case !l.spin.again(now):
 			if !l.spin.loaded || !l.waiter.doze() {
-				l.waiter.wait()
+				l.sleep()
 			}
 		case l.spin.yields(now):
 			_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) // it cannot fail
@@ -150,6 +160,37 @@ func (l *lane) run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// keep has the lane stay on a processor or not, see keeper.
+func (l *lane) keep() {
+	if l.keeper == nil {
+		return
+	}
+	if now := time.Now(); l.keeper.due(now) {
+		l.keeper.look(now, l.streamed())
+	}
+}
+
+// streamed is how many bytes of super-frames the lane has moved.
+func (l *lane) streamed() (bytes uint64) {
+	if l.up != nil {
+		bytes = l.up.streamed
+	}
+	for _, d := range l.downs {
+		bytes += d.streamed
+	}
+	return bytes
+}
+
+// sleep waits until there is something to do. A stream that pauses for longer
+// than keepEvery has ended.
+func (l *lane) sleep() {
+	if l.keeper == nil || !l.keeper.kept {
+		l.waiter.wait(0)
+	} else if !l.waiter.wait(keepEvery) {
+		l.keeper.leave()
+	}
 }
 
 // turn gives every device its turn and returns how many bytes were moved.
@@ -221,10 +262,16 @@ func (w *waiter) add(p pollable) error {
 }
 
 // wait returns when something is readable or has an error, after wake, and now
-// and then for no reason.
-func (w *waiter) wait() {
-	n, _ := unix.Ppoll(w.fds, nil, nil)
+// and then for no reason; or after a limit, unless that is 0, and then false.
+func (w *waiter) wait(limit time.Duration) bool {
+	var end *unix.Timespec
+	if limit > 0 {
+		ts := unix.NsecToTimespec(int64(limit))
+		end = &ts
+	}
+	n, err := unix.Ppoll(w.fds, end, nil)
 	w.woken(n)
+	return n > 0 || err != nil
 }
 
 // doze is wait for dozeLimit, after which it returns false. In a stream a lane

@@ -25,6 +25,8 @@ type uplink struct {
 	copy  []byte    // of a packet that goes to several peers and would be cut in place
 	plain []byte    // of a flood
 	one   [1][]byte // a packet for a local port
+
+	streamed uint64 // bytes of super-frames that were sent
 }
 
 func newUplink(dp *dataplane, socks socketPair, number uint8) *uplink {
@@ -173,7 +175,9 @@ func (u *uplink) send(to *remote, buf []byte) {
 		u.stage(to, packet)
 		return
 	}
-	if !wire.IsSuper(packet) {
+	if wire.IsSuper(packet) {
+		u.streamed += uint64(len(packet))
+	} else {
 		clamp(to, packet)
 		if u.out.frame(to, packet) {
 			return

@@ -1,0 +1,219 @@
+package node
+
+import (
+	"fmt"
+	"math/bits"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// keepEvery is how often a lane asks whether it is to stay, and keepRate how
+	// many bytes of super-frames a second make it stay: at a third of a Gbit/s who
+	// runs where begins to matter.
+	keepEvery = 50 * time.Millisecond
+	keepRate  = 40 << 20
+	keepTurns = 32 // between two looks at the clock
+	// keepWeigh is how long waiting and idling are added up before they are
+	// compared: /proc/stat counts in hundredths of a second.
+	keepWeigh = 200 * time.Millisecond
+	// A lane that waited for its processor for a quarter of that time, while
+	// another one was idle for two fifths, has stayed in the wrong place. It goes
+	// where the kernel wants for keepRest then, twice as long each time in a row.
+	keepWaited  = 4
+	keepIdle    = 5
+	keepRest    = time.Second
+	keepRestMax = 32 * time.Second
+	// keepMost is up to how many processors a lane stays. Where there are more,
+	// there is mostly one idle, and the kernel finds it.
+	keepMost = 3
+	statTick = 10 * time.Millisecond // USER_HZ, the same on all platforms that Go knows
+)
+
+// keeper has a lane stay on one processor while it carries streams on a host of
+// few processors.
+//
+// A stream is a chain: the sender, its host's lane, the far lane, the receiver.
+// Who wakes the next one in it often takes that one's processor or gives up its
+// own, and Linux looks for a better place only when it wakes somebody. So one of
+// two processors was idle for a sixth of the time while two of the chain waited
+// for the other. A lane that stays where it is, the last processor, leaves the
+// others to the applications; where containers of several hosts are on one
+// machine, as in tests, their lanes keep out of the applications' way together.
+//
+// It belongs to the lane's goroutine.
+type keeper struct {
+	kept     bool
+	home     int         // where it stays, if kept
+	before   unix.CPUSet // where its thread could run before
+	looked   time.Time
+	streamed uint64 // bytes of super-frames when it looked
+	weighed  weight
+	rest     time.Duration // the last one; 0: the last stay was good
+	rested   time.Time     // not again before
+
+	weigh func() (weight, error) // weighThread; another one in tests
+}
+
+// weight is for how long a thread has waited for a processor, and for how long
+// each processor has been idle, by its number.
+type weight struct {
+	at     time.Time
+	waited time.Duration
+	idle   []time.Duration
+}
+
+func newKeeper() *keeper { return &keeper{weigh: weighThread} }
+
+// due says whether it is time to look.
+func (k *keeper) due(now time.Time) bool { return now.Sub(k.looked) >= keepEvery }
+
+// look has the lane stay, or lets it go; streamed is how many bytes of
+// super-frames it has moved in all.
+func (k *keeper) look(now time.Time, streamed uint64) {
+	long, moved := now.Sub(k.looked), streamed-k.streamed
+	streams := float64(moved) >= keepRate*long.Seconds()
+	k.looked, k.streamed = now, streamed
+	switch {
+	case !k.kept && streams && !now.Before(k.rested):
+		k.stay(now)
+	case k.kept && !streams:
+		k.leave()
+	case k.kept && now.Sub(k.weighed.at) >= keepWeigh:
+		k.judge(now)
+	}
+}
+
+// stay locks the lane to its thread, and the thread to the last processor that
+// it may use. Where that cannot be, or there is no choice, it tries again much
+// later.
+func (k *keeper) stay(now time.Time) {
+	runtime.LockOSThread()
+	k.kept = k.settle()
+	if !k.kept {
+		runtime.UnlockOSThread()
+		k.rested = now.Add(keepRestMax)
+	}
+}
+
+func (k *keeper) settle() bool {
+	if unix.SchedGetaffinity(0, &k.before) != nil {
+		return false
+	}
+	if n := k.before.Count(); n < 2 || n > keepMost {
+		return false
+	}
+	w, err := k.weigh()
+	if err != nil {
+		return false
+	}
+	k.home, k.weighed = last(&k.before), w
+	return pin(k.home) == nil
+}
+
+// leave is the opposite of stay, and does nothing if the lane does not stay.
+func (k *keeper) leave() {
+	if !k.kept {
+		return
+	}
+	k.kept = false
+	var now unix.CPUSet
+	if unix.SchedGetaffinity(0, &now) == nil && now.Count() == 1 && now.IsSet(k.home) { // else somebody has said otherwise since
+		_ = unix.SchedSetaffinity(0, &k.before)
+	}
+	runtime.UnlockOSThread()
+}
+
+// judge lets the lane go if it waited although it could have run elsewhere.
+func (k *keeper) judge(now time.Time) {
+	w, err := k.weigh()
+	before := k.weighed
+	k.weighed = w
+	if err == nil && !k.misplaced(before, w) {
+		k.rest = 0
+		return
+	}
+	k.rest = min(max(2*k.rest, keepRest), keepRestMax)
+	k.rested = now.Add(k.rest)
+	k.leave()
+}
+
+// misplaced says whether the lane waited between two times although it could
+// have run elsewhere.
+func (k *keeper) misplaced(from, to weight) bool {
+	long := to.at.Sub(from.at)
+	if to.waited-from.waited < long/keepWaited {
+		return false
+	}
+	for i := range min(len(from.idle), len(to.idle)) {
+		if i != k.home && k.before.IsSet(i) && to.idle[i]-from.idle[i] > long*2/keepIdle {
+			return true
+		}
+	}
+	return false
+}
+
+// last is the processor of a set with the highest number.
+func last(set *unix.CPUSet) int {
+	n := 0
+	for i := range len(set) * bits.UintSize {
+		if set.IsSet(i) {
+			n = i
+		}
+	}
+	return n
+}
+
+// pin has the calling thread run on one processor only.
+func pin(cpu int) error {
+	var set unix.CPUSet
+	set.Set(cpu)
+	return unix.SchedSetaffinity(0, &set)
+}
+
+// weighThread weighs the calling thread, which must be locked. What it reads is
+// described in the kernel's Documentation/scheduler/sched-stats.rst and in
+// proc_stat(5).
+func weighThread() (weight, error) {
+	w := weight{at: time.Now()}
+	text, err := os.ReadFile("/proc/thread-self/schedstat")
+	if err != nil {
+		return w, err
+	}
+	var ran int64
+	if _, err := fmt.Sscan(string(text), &ran, (*int64)(&w.waited)); err != nil {
+		return w, fmt.Errorf("schedstat: %w", err)
+	}
+	text, err = os.ReadFile("/proc/stat")
+	if err != nil {
+		return w, err
+	}
+	w.idle = idleOf(string(text))
+	return w, nil
+}
+
+// idleOf takes the idle times of all processors out of /proc/stat.
+func idleOf(stat string) (idle []time.Duration) {
+	for line := range strings.Lines(stat) {
+		f := strings.Fields(line)
+		if len(f) < 6 || !strings.HasPrefix(f[0], "cpu") {
+			continue
+		}
+		cpu, err := strconv.Atoi(f[0][len("cpu"):])
+		if err != nil || cpu < 0 || cpu >= len(unix.CPUSet{})*bits.UintSize {
+			continue // the sum of all
+		}
+		ticks, _ := strconv.ParseInt(f[4], 10, 64)
+		waiting, _ := strconv.ParseInt(f[5], 10, 64)
+		for len(idle) <= cpu {
+			idle = append(idle, 0)
+		}
+		idle[cpu] = time.Duration(ticks+waiting) * statTick
+	}
+	return idle
+}
