@@ -22,11 +22,11 @@ const (
 	// keepWeigh is how long waiting and idling are added up before they are
 	// compared: /proc/stat counts in hundredths of a second.
 	keepWeigh = 200 * time.Millisecond
-	// A lane that waited for its processor for a quarter of that time, while
-	// another one was idle for two fifths, has stayed in the wrong place. It goes
-	// where the kernel wants for keepRest then, twice as long each time in a row.
-	keepWaited  = 4
-	keepIdle    = 5
+	// A lane that waited for its processor for this share of that time, while
+	// another one was idle for that, has stayed in the wrong place. It goes where
+	// the kernel wants for keepRest then, twice as long each time in a row.
+	keepWaited  = 0.25
+	keepIdle    = 0.4
 	keepRest    = time.Second
 	keepRestMax = 32 * time.Second
 	// keepMost is up to how many processors a lane stays. Where there are more,
@@ -42,9 +42,9 @@ const (
 // Who wakes the next one in it often takes that one's processor or gives up its
 // own, and Linux looks for a better place only when it wakes somebody. So one of
 // two processors was idle for a sixth of the time while two of the chain waited
-// for the other. A lane that stays where it is, the last processor, leaves the
-// others to the applications; where containers of several hosts are on one
-// machine, as in tests, their lanes keep out of the applications' way together.
+// for the other. A lane that stays on the last processor leaves the others to the
+// applications; where several hosts are on one machine, as in tests, so do their
+// lanes, all on the same one.
 //
 // It belongs to the lane's goroutine.
 type keeper struct {
@@ -146,12 +146,12 @@ func (k *keeper) judge(now time.Time) {
 // misplaced says whether the lane waited between two times although it could
 // have run elsewhere.
 func (k *keeper) misplaced(from, to weight) bool {
-	long := to.at.Sub(from.at)
-	if to.waited-from.waited < long/keepWaited {
+	long := to.at.Sub(from.at).Seconds()
+	if (to.waited - from.waited).Seconds() < keepWaited*long {
 		return false
 	}
 	for i := range min(len(from.idle), len(to.idle)) {
-		if i != k.home && k.before.IsSet(i) && to.idle[i]-from.idle[i] > long*2/keepIdle {
+		if i != k.home && k.before.IsSet(i) && (to.idle[i]-from.idle[i]).Seconds() > keepIdle*long {
 			return true
 		}
 	}
