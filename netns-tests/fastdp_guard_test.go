@@ -242,16 +242,20 @@ func TestFastdpOutlivesDaemon(t *testing.T) {
 
 // knownByKernel is an error unless a host's bridge knows a MAC behind VXLAN.
 func knownByKernel(t *testing.T, h *lab.Host, mac string) error {
-	r := h.Run(t.Context(), nil, "", "bridge", "fdb", "show", "dev", "weave-vx4")
-	if r.RC != 0 || r.Err != nil {
-		return fmt.Errorf("bridge: %v", r)
+	var all string
+	for _, dev := range []string{"weave-vx4", "weave-vx6"} { // the path may be of either family
+		r := h.Run(t.Context(), nil, "", "bridge", "fdb", "show", "dev", dev)
+		if r.RC != 0 || r.Err != nil {
+			return fmt.Errorf("bridge: %v", r)
+		}
+		all += r.Stdout
 	}
-	for line := range strings.Lines(r.Stdout) {
+	for line := range strings.Lines(all) {
 		if strings.HasPrefix(line, mac) && strings.Contains(line, "master weave") {
 			return nil
 		}
 	}
-	return fmt.Errorf("host%d does not know %s behind VXLAN:\n%s", h.Index, mac, r.Stdout)
+	return fmt.Errorf("host%d does not know %s behind VXLAN:\n%s", h.Index, mac, all)
 }
 
 // A host on which somebody else has the port goes without, and says so once; so does one that was told to, which also
