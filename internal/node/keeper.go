@@ -29,8 +29,8 @@ const (
 	keepIdle    = 0.4
 	keepRest    = time.Second
 	keepRestMax = 32 * time.Second
-	// keepMost is up to how many processors a lane stays. Where there are more,
-	// there is mostly one idle, and the kernel finds it.
+	// keepMost is up to how many processors a lane stays: up to so many there is one
+	// lane unless somebody says otherwise. With more it was not measured.
 	keepMost = 3
 	statTick = 10 * time.Millisecond // USER_HZ, the same on all platforms that Go knows
 )
@@ -40,9 +40,9 @@ const (
 //
 // A stream is a chain: the sender, its host's lane, the far lane, the receiver.
 // Who wakes the next one in it often takes that one's processor or gives up its
-// own, and Linux looks for a better place only when it wakes somebody. So one of
-// two processors was idle for a sixth of the time while two of the chain waited
-// for the other. A lane that stays on the last processor leaves the others to the
+// own, and Linux looks for a better place only when it wakes somebody. So two
+// processors were idle for a sixth of the time, mostly one while two of the chain
+// waited for the other. A lane that stays on the last processor leaves the others to the
 // applications; where several hosts are on one machine, as in tests, so do their
 // lanes, all on the same one.
 //

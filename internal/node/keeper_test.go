@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// clockwork is a keeper whose weights are made up: of two processors, 0 and the one that it stays on.
+// clockwork is a keeper whose time and weights are made up; all processors are as idle.
 type clockwork struct {
 	*keeper
 	now          time.Time
