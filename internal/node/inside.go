@@ -13,28 +13,26 @@ import (
 
 // Inside is the child: it makes the interface of the namespaces that it is in what the daemon's request says.
 func Inside() error {
-	return rootless.Serve(func(body []byte) ([]byte, int, error) {
+	return rootless.Serve(func(body []byte) ([]byte, rootless.Lender, error) {
 		var req insideRequest
 		if err := json.Unmarshal(body, &req); err != nil {
-			return nil, -1, fmt.Errorf("read the request: %w", err)
+			return nil, nil, fmt.Errorf("read the request: %w", err)
 		}
-		fd := -1
+		var tap rootless.Lender
 		if req.MakeTap {
 			a := req.Attachment
 			device, err := tun.Open(tun.Config{Name: runtime.Inner, MTU: a.MTU, MAC: a.MAC[:], Backend: tun.Kernel, LeaveDown: true})
 			if err != nil {
-				return nil, -1, err
+				return nil, nil, err
 			}
-			if err := device.Queues()[0].Control(func(got uintptr) { fd = int(got) }); err != nil {
-				return nil, -1, err
-			}
+			tap = device.Queues()[0]
 		}
 		req.Attachment.Service = req.Service
 		warnings, err := netlink.Inside(context.Background(), req.Attachment, req.Gateways, nil)
 		if err != nil {
-			return nil, -1, err
+			return nil, nil, err
 		}
 		reply, err := json.Marshal(insideReply{warnings})
-		return reply, fd, err
+		return reply, tap, err
 	})
 }

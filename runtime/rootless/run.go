@@ -124,22 +124,35 @@ func receive(fd int) ([]byte, *os.File, error) {
 	return body[:n], file, nil
 }
 
-// Serve is the child's side: it hands the request's body to do, and sends what that returns. A negative descriptor is
-// none. The descriptor stays the caller's.
-func Serve(do func(body []byte) (reply []byte, fd int, err error)) error {
+// Lender lends its descriptor to f, and keeps it open meanwhile.
+type Lender interface {
+	Control(f func(fd uintptr)) error
+}
+
+// Serve is the child's side: it hands the request's body to do, and sends what that returns, with the lender's descriptor unless
+// that is nil. The lender stays the caller's.
+func Serve(do func(body []byte) (reply []byte, file Lender, err error)) error {
 	body := make([]byte, replyLimit)
 	n, err := unix.Read(childFD, body)
 	if err != nil {
 		return fmt.Errorf("read the request: %w (this is what weave runs by itself)", err)
 	}
-	reply, fd, err := do(body[:n])
+	reply, file, err := do(body[:n])
 	if err != nil {
 		return err
 	}
-	var rights []byte
-	if fd >= 0 {
-		rights = unix.UnixRights(fd)
+	if file == nil {
+		return answer(reply, nil)
 	}
+	var sent error
+	if err := file.Control(func(fd uintptr) { sent = answer(reply, unix.UnixRights(int(fd))) }); err != nil {
+		return fmt.Errorf("send the descriptor: %w", err)
+	}
+	return sent
+}
+
+// answer sends the child's reply.
+func answer(reply, rights []byte) error {
 	if err := unix.Sendmsg(childFD, reply, rights, nil, unix.MSG_NOSIGNAL); err != nil {
 		return fmt.Errorf("send the reply: %w", err)
 	}
