@@ -12,14 +12,14 @@ import (
 	"weave/netns-tests/lab"
 )
 
-// crowd is how many daemons run at once: more than a network in which everybody is connected with everybody.
-const crowd = 50
+// crowd is how many daemons run at once: more than the 32 of a network in which everybody is connected with everybody.
+const crowd = 36
 
-// Fifty daemons find each other from one address. Each keeps some connections only; sessions come when they are
+// Many daemons find each other from one address. Each keeps some connections only; sessions come when they are
 // needed, and what is for everybody reaches everybody once:
 //
-//	host1 … host50, each on its own link to one router; containers on every fifth
-func TestFiftyDaemons(t *testing.T) {
+//	host1 … host36, each on its own link to one router; containers on every fifth
+func TestCrowd(t *testing.T) {
 	l := newLab(t, lab.Config{Hosts: crowd, Routed: true})
 	began := time.Now()
 	launchAll(t, l.Hosts)
@@ -105,7 +105,7 @@ func degrees(t *testing.T, hosts []*lab.Host) error {
 	for _, h := range hosts {
 		n, _ := established(h)
 		total, most = total+n, max(most, n)
-		if n < 4 || n > crowd/2 {
+		if n < 4 || n > 2*crowd/3 {
 			errs = append(errs, fmt.Errorf("host%d has %d connections", h.Index, n))
 		}
 	}

@@ -18,7 +18,7 @@ func TestEngines(t *testing.T) {
 		needs(t, "dockerd", "docker", "busybox")
 		m := machines(t, 1)[0]
 		must(t, m.StartDocker(), m.Import("docker", lab.ImageName, `CMD ["sh","-c","sleep 1000"]`))
-		rig := engineRig(m, "docker", 20)
+		rig := engineRig(m, "docker", 12)
 		rig.Domain = true
 		rig.Start = func() error { return m.StartDocker() }
 		rig.Stop, rig.Crash, rig.Pause = m.StopDocker, m.KillDocker, m.PauseDocker
@@ -26,7 +26,7 @@ func TestEngines(t *testing.T) {
 		enginetest.Run(t, rig)
 	})
 	t.Run("podman", func(t *testing.T) {
-		rig, m := podmanRig(t, 20)
+		rig, m := podmanRig(t, 12)
 		open := func() (*podman.Engine, error) { return podman.Open("podman", "unix://"+m.PodmanSocket()) }
 		if _, err := open(); err != nil && strings.Contains(err.Error(), "built without") {
 			t.Skip(err)
@@ -36,7 +36,7 @@ func TestEngines(t *testing.T) {
 		enginetest.Run(t, rig)
 	})
 	t.Run("podman's Docker API", func(t *testing.T) {
-		rig, m := podmanRig(t, 10)
+		rig, m := podmanRig(t, 8)
 		throughDocker(&rig, m.PodmanSocket)
 		enginetest.Run(t, rig)
 	})

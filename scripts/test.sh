@@ -8,7 +8,7 @@ GO=${GO:-go}
 cd "$(dirname "$0")/.."
 export PATH=$PATH:/usr/sbin:/sbin
 
-if ! scripts/tools.sh nft ip; then
+if ! scripts/tools.sh nft ip ping; then
   [ "$(id -u)" -ne 0 ] || exit 1
   echo "Going on without; what needs them is skipped."
 fi

@@ -7,7 +7,7 @@ set -euo pipefail
 declare -A package=(
   [nft]=nftables [ip]=iproute2 [iperf3]=iperf3 [tincd]=tinc [fastd]=fastd [dockerd]="docker.io" [docker]="docker.io" [runc]=runc
   [podman]="podman runc netavark aardvark-dns uidmap slirp4netns fuse-overlayfs" [busybox]=busybox-static [nsenter]=util-linux [script]=bsdutils
-  [iptables]=iptables [docker-compose]=docker-compose [newuidmap]=uidmap [slirp4netns]=slirp4netns
+  [iptables]=iptables [ping]=iputils-ping [docker-compose]=docker-compose [newuidmap]=uidmap [slirp4netns]=slirp4netns
   [linux.uml]=user-mode-linux [qemu-system-x86_64]=qemu-system-x86 [modprobe]=kmod
 )
 missing=()

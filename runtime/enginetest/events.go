@@ -94,9 +94,9 @@ func manyAtOnce(b *bench) {
 
 // slowReceiver tests that events wait for a receiver that takes none until all is over.
 func slowReceiver(b *bench) {
-	ids := b.crowd("slow", 10)
+	ids := b.crowd("slow", 6)
 	w := b.watch()
-	b.startAll(ids, 5)()
+	b.startAll(ids, 3)()
 	b.run(append([]string{"kill"}, ids...)...)
 	b.until("all have ended", func() bool {
 		all, err := b.List(b.context())
@@ -117,7 +117,7 @@ func slowReceiver(b *bench) {
 // to have started after it.
 func nothingMissed(b *bench) {
 	const watches = 5
-	ids := b.crowd("any", 20)
+	ids := b.crowd("any", b.Crowd)
 	wait := b.startAll(ids, 4)
 	seen := make([]map[string]bool, watches)
 	var open []*watcher
