@@ -36,7 +36,7 @@ func TestEngines(t *testing.T) {
 		enginetest.Run(t, rig)
 	})
 	t.Run("podman's Docker API", func(t *testing.T) {
-		rig, m := podmanRig(t, 8)
+		rig, m := podmanRig(t, 5)
 		throughDocker(&rig, m.PodmanSocket)
 		enginetest.Run(t, rig)
 	})

@@ -35,6 +35,7 @@ echo "Building weave …"
 CGO_ENABLED=0 "$GO" build -tags remote -o "$tmp/weave" ./cmd/weave || { echo "0 passed, 1 failed, 0 skipped"; exit 1; }
 export WEAVE_BIN=$tmp/weave
 
+# make lint runs go vet, so that the tests need not.
 # In these packages nothing can race: no goroutine is started there.
 plain=(./internal/sim ./ipam ./policy)
 mapfile -t others < <("$GO" list -tags remote ./... | grep -Ev '/netns-tests|/(internal/sim|ipam|policy)$')
@@ -43,27 +44,27 @@ mapfile -t harness < <("$GO" list -tags remote ./netns-tests/... | grep '/netns-
 engines='Engine|Docker|Podman|Proxy'
 # named gives what a package's tests print another package's name, so that the summary tells passes apart.
 named() { sed 's#"Package":"weave/netns-tests"#"Package":"'"$1"'"#'; }
-netns() { CGO_ENABLED=$cgo "$GO" test -tags remote "${race[@]}" -count=1 -timeout 20m -json ./netns-tests "$@"; }
+netns() { CGO_ENABLED=$cgo "$GO" test -vet=off -tags remote "${race[@]}" -count=1 -timeout 20m -json ./netns-tests "$@"; }
 # The daemons themselves under the race detector, where most of their goroutines have work; its reports fail the tests.
 racing_daemons() {
   CGO_ENABLED=1 "$GO" build -race -tags remote -o "$tmp/weave-race" ./cmd/weave || {
     printf '{"Action":"%s","Package":"weave/netns-tests-race"}\n' start fail
     return
   }
-  WEAVE_BIN=$tmp/weave-race CGO_ENABLED=1 "$GO" test -tags remote -count=1 -timeout 10m -json ./netns-tests \
+  WEAVE_BIN=$tmp/weave-race CGO_ENABLED=1 "$GO" test -vet=off -tags remote -count=1 -timeout 10m -json ./netns-tests \
     -run '^(TestTraffic|TestKilledAndLaunchedAgain|TestAttachAndDetachAddresses|TestLoss|TestOneAddressMakesAFullMesh)$' |
     named weave/netns-tests-race
 }
 # Namespace tests wait for half of their time, so others run beside them.
 beside() {
-  CGO_ENABLED=0 "$GO" test -tags remote -count=1 -timeout 10m -json "${plain[@]}"
-  CGO_ENABLED=$cgo "$GO" test -tags remote "${race[@]}" -count=1 -timeout 10m -p 1 -json "${harness[@]}"
+  CGO_ENABLED=0 "$GO" test -vet=off -tags remote -count=1 -timeout 10m -json "${plain[@]}"
+  CGO_ENABLED=$cgo "$GO" test -vet=off -tags remote "${race[@]}" -count=1 -timeout 10m -p 1 -json "${harness[@]}"
   netns -run "$engines" | named weave/netns-tests/engines
   if [ "$cgo" = 1 ]; then racing_daemons; fi
   scripts/test-as-user.sh "$tmp"
 }
 everything() {
-  CGO_ENABLED=$cgo "$GO" test -tags remote "${race[@]}" -count=1 -timeout 10m -json "${others[@]}"
+  CGO_ENABLED=$cgo "$GO" test -vet=off -tags remote "${race[@]}" -count=1 -timeout 10m -json "${others[@]}"
   beside >"$tmp/beside.json" &
   netns -skip "$engines"
   wait
