@@ -112,6 +112,9 @@ func newContender(e entry, u underlay, programs string, m *meter) (*contender, e
 		return c, err
 	}
 	c.plainBridges()
+	for _, h := range c.lab.Hosts {
+		unpaced(h.NS)
+	}
 	if u.delay > 0 {
 		err = startRelay(c, u, m)
 	}
@@ -253,7 +256,15 @@ func (c *contender) close() {
 	}
 }
 
+// unpaced has the TCP connections of a namespace begin with Reno, which every namespace may have. iperf3 asks for cubic once it is
+// connected. Had the connection begun with BBR, as some machines prefer, the kernel would go on to pace it: a timer's interrupt for
+// each super-frame, which halves what some contenders carry (net/ipv4/tcp_bbr.c, bbr_init).
+func unpaced(n *lab.NS) {
+	_ = n.Sysctl("net/ipv4/tcp_congestion_control", "reno") // a kernel without it has none that paces either
+}
+
 func (c *contender) ends(i int, n *lab.NS) {
+	unpaced(n)
 	if i == 0 {
 		c.from = n
 	} else {
