@@ -112,6 +112,7 @@ func (r *pathRig) send(m *manifest, recipes []recipe) (datagrams [][]byte) {
 	}
 	before := r.a.counted()
 	for {
+		r.a.lane.look()
 		moved, err := r.a.lane.turn()
 		if err != nil {
 			r.t.Fatal(err)
