@@ -28,7 +28,6 @@ type downlink struct {
 	entry keyEntry
 	table *table
 
-	quiet    quiet  // for its lane
 	streamed uint64 // bytes of super-frames that were received
 }
 

@@ -39,36 +39,12 @@ type lane struct {
 	index, of int // which queues it serves, see serve
 	seen      *localPorts
 	inlets    []inlet
-
-	turns  uint
-	looked uint // in which turn it last asked for all devices, see look
 }
 
 // inlet is a queue of a local port that a lane reads.
 type inlet struct {
 	port  *localPort
 	queue tapQueue
-	quiet quiet
-}
-
-const (
-	// A device that had nothing in quietAfter turns in a row is quiet: it has no more turns until a poll(2) says that it has something,
-	// which is asked before each sleep and, while there is work, after quietEvery turns. For a host without root with many containers,
-	// each of which has a TAP, most of a turn would be to find nothing.
-	quietAfter = 8
-	quietEvery = 8
-)
-
-// quiet is how many turns in a row a device has had nothing.
-type quiet uint
-
-func (q quiet) is() bool { return q >= quietAfter }
-
-// moved says how much the device had in a turn.
-func (q *quiet) moved(bytes int) {
-	if *q++; bytes > 0 {
-		*q = 0
-	}
 }
 
 // newLanes makes the lanes of a data plane: as many as read queues, and more for
@@ -102,7 +78,9 @@ func newLanes(dp *dataplane, readers int, plain bool) ([]*lane, error) {
 			return nil, err
 		}
 		dp.attend(l.waiter)
-		l.serve(dp.locals.Load())
+		if err := l.serve(dp.locals.Load()); err != nil {
+			return nil, err
+		}
 	}
 	return lanes, nil
 }
@@ -116,7 +94,7 @@ func makeRoom(lanes int) {
 }
 
 // serve makes the lane read its share of the local ports' queues.
-func (l *lane) serve(ports *localPorts) {
+func (l *lane) serve(ports *localPorts) error {
 	l.seen, l.inlets = ports, l.inlets[:0]
 	if l.up != nil {
 		for _, p := range *ports {
@@ -130,41 +108,22 @@ func (l *lane) serve(ports *localPorts) {
 			}
 		}
 	}
-	l.watch()
+	return l.watch()
 }
 
-// watch makes the waiter wait for what the lane serves, the inlets first. All of
-// them have a turn next, so that one that is closed by now is found.
-func (l *lane) watch() {
+// watch makes the waiter wait for what the lane serves. A queue that is closed
+// already is about to be taken away.
+func (l *lane) watch() error {
 	l.waiter.clear()
-	for i := range l.inlets {
-		l.waiter.add(l.inlets[i].queue)
-		l.inlets[i].quiet = 0
+	for _, in := range l.inlets {
+		_ = l.waiter.add(in.queue)
 	}
 	for _, d := range l.downs {
-		l.waiter.add(d.recv)
-	}
-}
-
-// look asks which devices have something, so that they have their turns.
-func (l *lane) look() {
-	l.waiter.poll(0)
-	l.heed()
-}
-
-// heed ends the quiet of the devices of which the waiter said that they have something.
-func (l *lane) heed() {
-	l.looked = l.turns
-	for i := range l.inlets {
-		if l.waiter.readable(i) {
-			l.inlets[i].quiet = 0
+		if err := l.waiter.add(d.recv); err != nil {
+			return err
 		}
 	}
-	for i, d := range l.downs {
-		if l.waiter.readable(len(l.inlets) + i) {
-			d.quiet = 0
-		}
-	}
+	return nil
 }
 
 // run forwards until the lane's context ends or a device fails. Queue and
@@ -175,8 +134,8 @@ func (l *lane) run(ctx context.Context) error {
 	if l.keeper != nil {
 		defer l.keeper.leave()
 	}
-	for ctx.Err() == nil {
-		if l.turns%keepTurns == 0 {
+	for turns := 0; ctx.Err() == nil; turns++ {
+		if turns%keepTurns == 0 {
 			l.keep()
 		}
 		bytes, err := l.turn()
@@ -195,13 +154,9 @@ func (l *lane) run(ctx context.Context) error {
 			if !l.spin.loaded || !l.waiter.doze() {
 				l.sleep()
 			}
-			l.heed()
 		case l.spin.yields(now):
 			_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) // it cannot fail
 			l.spin.yielded(now, time.Now())
-			l.look()
-		default:
-			l.look()
 		}
 	}
 	return nil
@@ -238,51 +193,36 @@ func (l *lane) sleep() {
 	}
 }
 
-// turn gives all devices but the quiet ones their turn and returns how many bytes were moved.
+// turn gives every device its turn and returns how many bytes were moved.
 func (l *lane) turn() (bytes int, err error) {
 	if ports := l.dp.locals.Load(); ports != l.seen {
-		l.serve(ports)
-	}
-	if l.turns++; l.turns-l.looked > quietEvery {
-		l.look()
+		if err := l.serve(ports); err != nil {
+			return 0, err
+		}
 	}
 	for _, d := range l.downs {
-		if d.quiet.is() {
-			continue
-		}
 		n, err := d.turn()
 		if err != nil {
 			return 0, err
 		}
-		d.quiet.moved(n)
 		bytes += n
 	}
-	n, err := l.read()
-	return bytes + n, err
-}
-
-// read gives the local ports their turn.
-func (l *lane) read() (bytes int, err error) {
 	emptied := true
 	for i := 0; i < len(l.inlets); i++ {
-		in := &l.inlets[i]
-		if in.quiet.is() {
-			emptied = emptied && l.turns-l.looked <= 1 // else who knows
-			continue
-		}
-		n, err := l.up.turn(in.port, in.queue)
+		n, err := l.up.turn(l.inlets[i])
 		if err == nil {
-			in.quiet.moved(n)
 			bytes, emptied = bytes+n, emptied && n < burstBytes
 			continue
 		}
-		if in.port.vital {
+		if l.inlets[i].port.vital {
 			return 0, err
 		}
-		offer(l.dp.gone, in.port.port)
+		offer(l.dp.gone, l.inlets[i].port.port)
 		l.inlets = slices.Delete(l.inlets, i, i+1)
 		i--
-		l.watch()
+		if err := l.watch(); err != nil {
+			return 0, err
+		}
 	}
 	if emptied {
 		l.waiter.emptied.Add(1)
@@ -316,17 +256,10 @@ func newWaiter() (*waiter, error) {
 func (w *waiter) clear() { w.fds = w.fds[:1] }
 
 // add has the waiter wait for p too, which must stay open, or be taken away by a
-// clear soon after it was closed. What is closed already has a place, but is not
-// waited for.
-func (w *waiter) add(p pollable) {
-	fd := int32(-1)
-	_ = p.Control(func(open uintptr) { fd = int32(open) })
-	w.fds = append(w.fds, unix.PollFd{Fd: fd, Events: unix.POLLIN})
+// clear soon after it was closed.
+func (w *waiter) add(p pollable) error {
+	return p.Control(func(fd uintptr) { w.fds = append(w.fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}) })
 }
-
-// readable says whether what was added as the i-th since the last clear had
-// something or an error when the waiter last looked.
-func (w *waiter) readable(i int) bool { return w.fds[1+i].Revents != 0 }
 
 // wait returns when something is readable or has an error, after wake, and now
 // and then for no reason; or after a limit, unless that is 0, and then false.
@@ -347,13 +280,10 @@ func (w *waiter) wait(limit time.Duration) bool {
 // time, and its monitor thread would wake as often, which costs a stream some
 // hundredths. So it is not told. A signal, as when memory is to be collected, ends
 // a doze like any poll(2).
-func (w *waiter) doze() bool { return w.poll(dozeLimit) }
-
-// poll is doze with another limit, which may be 0.
-func (w *waiter) poll(limit time.Duration) bool {
-	end := unix.NsecToTimespec(int64(limit))
+func (w *waiter) doze() bool {
+	limit := unix.NsecToTimespec(int64(dozeLimit))
 	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&w.fds[0])), uintptr(len(w.fds)),
-		uintptr(unsafe.Pointer(&end)), 0, 0, 0)
+		uintptr(unsafe.Pointer(&limit)), 0, 0, 0)
 	if errno != 0 {
 		return errno == unix.EINTR
 	}

@@ -112,7 +112,6 @@ func (r *pathRig) send(m *manifest, recipes []recipe) (datagrams [][]byte) {
 	}
 	before := r.a.counted()
 	for {
-		r.a.lane.look()
 		moved, err := r.a.lane.turn()
 		if err != nil {
 			r.t.Fatal(err)

@@ -151,9 +151,8 @@ func (h *host) meet(n neighbour) {
 	h.sessions.out.flush()
 }
 
-// turn runs the lane once, as after a sleep.
+// turn runs the lane once.
 func (h *host) turn(t *rapid.T) {
-	h.lane.look()
 	if _, err := h.lane.turn(); err != nil {
 		t.Fatal(err)
 	}

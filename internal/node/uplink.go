@@ -36,19 +36,19 @@ func newUplink(dp *dataplane, socks socketPair, number uint8) *uplink {
 	}
 }
 
-// turn forwards what a queue of a local port has now, up to a burst, and returns
-// how many bytes that was.
-func (u *uplink) turn(from *localPort, queue tapQueue) (int, error) {
+// turn forwards what a queue has now, up to a burst, and returns how many bytes
+// that was.
+func (u *uplink) turn(in inlet) (int, error) {
 	total := 0
 	for total < burstBytes {
-		n, err := queue.TryRead(u.buf[wire.Headroom:])
+		n, err := in.queue.TryRead(u.buf[wire.Headroom:])
 		if err != nil && total == 0 {
 			return 0, err // final: after a batch, the next turn meets it again
 		}
 		if n == 0 || err != nil {
 			break
 		}
-		u.forward(n, from)
+		u.forward(n, in.port)
 		total += n
 	}
 	if total > 0 {
