@@ -108,7 +108,7 @@ func (c *contender) userBox() (*lab.User, *lab.Box, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	c.to = b.NS
+	c.ends(1, b.NS)
 	c.fromHost()
 	return u, b, b.Up("lo")
 }

@@ -40,7 +40,7 @@ export WEAVE_BIN=$tmp/weave
 plain=(./internal/sim ./ipam ./policy)
 mapfile -t others < <("$GO" list -tags remote ./... | grep -Ev '/netns-tests|/(internal/sim|ipam|policy)$')
 mapfile -t harness < <("$GO" list -tags remote ./netns-tests/... | grep '/netns-tests/')
-# Tests with real engines: half of their time is the engines', and they measure none.
+# Tests with real engines. They measure no time, so that others may run beside them.
 engines='Engine|Docker|Podman|Proxy'
 # named gives what a package's tests print another package's name, so that the summary tells passes apart.
 named() { sed 's#"Package":"weave/netns-tests"#"Package":"'"$1"'"#'; }
