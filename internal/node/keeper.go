@@ -19,6 +19,9 @@ const (
 	keepEvery = 50 * time.Millisecond
 	keepRate  = 40 << 20
 	keepTurns = 32 // between two looks at the clock
+	// keepMore is how many times as much as the other way a lane must send, or
+	// receive, to stay for it.
+	keepMore = 2
 	// keepWeigh is how long waiting and idling are added up before they are
 	// compared: /proc/stat counts in hundredths of a second.
 	keepWeigh = 200 * time.Millisecond
@@ -42,20 +45,22 @@ const (
 // Who wakes the next one in it often takes that one's processor or gives up its
 // own, and Linux looks for a better place only when it wakes somebody. So two
 // processors were idle for a sixth of the time, mostly one while two of the chain
-// waited for the other. A lane that stays on the last processor leaves the others to the
-// applications; where several hosts are on one machine, as in tests, so do their
-// lanes, all on the same one.
+// waited for the other. A lane that stays leaves the other processors to the
+// applications: one that sends stays on the last, one that receives on the first.
+// So the lanes of two hosts on one machine, as in tests, do not share a processor.
+// A lane that sends about as much as it receives goes where the kernel wants.
 //
 // It belongs to the lane's goroutine.
 type keeper struct {
-	kept     bool
-	home     int         // where it stays, if kept
-	before   unix.CPUSet // where its thread could run before
-	looked   time.Time
-	streamed uint64 // bytes of super-frames when it looked
-	weighed  weight
-	rest     time.Duration // the last one; 0: the last stay was good
-	rested   time.Time     // not again before
+	kept    bool
+	role    role        // for which it stays, if kept
+	home    int         // where it stays, if kept
+	before  unix.CPUSet // where its thread could run before
+	looked  time.Time
+	carried carried // when it looked
+	weighed weight
+	rest    time.Duration // the last one; 0: the last stay was good
+	rested  time.Time     // not again before
 
 	weigh func() (weight, error) // weighThread; another one in tests
 }
@@ -68,32 +73,57 @@ type weight struct {
 	idle   []time.Duration
 }
 
+// carried is how many bytes of super-frames a lane has moved.
+type carried struct{ sent, received uint64 }
+
+// role is the end of a stream that a lane has.
+type role uint8
+
+const (
+	noRole role = iota // no stream, or streams both ways
+	sending
+	receiving
+)
+
+// role says what the lane had to do since it had carried before, a while ago.
+func (c carried) role(before carried, while time.Duration) role {
+	sent, received := c.sent-before.sent, c.received-before.received
+	switch {
+	case float64(sent+received) < keepRate*while.Seconds():
+		return noRole
+	case sent >= keepMore*received:
+		return sending
+	case received >= keepMore*sent:
+		return receiving
+	}
+	return noRole
+}
+
 func newKeeper() *keeper { return &keeper{weigh: weighThread} }
 
 // due says whether it is time to look.
 func (k *keeper) due(now time.Time) bool { return now.Sub(k.looked) >= keepEvery }
 
-// look has the lane stay, or lets it go; streamed is how many bytes of
-// super-frames it has moved in all.
-func (k *keeper) look(now time.Time, streamed uint64) {
-	long, moved := now.Sub(k.looked), streamed-k.streamed
-	streams := float64(moved) >= keepRate*long.Seconds()
-	k.looked, k.streamed = now, streamed
+// look has the lane stay, or lets it go.
+func (k *keeper) look(now time.Time, moved carried) {
+	role := moved.role(k.carried, now.Sub(k.looked))
+	k.looked, k.carried = now, moved
 	switch {
-	case !k.kept && streams && !now.Before(k.rested):
-		k.stay(now)
-	case k.kept && !streams:
+	case k.kept && role != k.role:
 		k.leave()
 	case k.kept && now.Sub(k.weighed.at) >= keepWeigh:
 		k.judge(now)
+	case !k.kept && role != noRole && !now.Before(k.rested):
+		k.stay(now, role)
 	}
 }
 
-// stay locks the lane to its thread, and the thread to the last processor that
-// it may use. Where that cannot be, or there is no choice, it tries again much
-// later.
-func (k *keeper) stay(now time.Time) {
+// stay locks the lane to its thread, and the thread to the processor for its role,
+// of those that it may use. Where that cannot be, or there is no choice, it tries
+// again much later.
+func (k *keeper) stay(now time.Time, role role) {
 	runtime.LockOSThread()
+	k.role = role
 	k.kept = k.settle()
 	if !k.kept {
 		runtime.UnlockOSThread()
@@ -112,7 +142,7 @@ func (k *keeper) settle() bool {
 	if err != nil {
 		return false
 	}
-	k.home, k.weighed = last(&k.before), w
+	k.home, k.weighed = k.role.processor(&k.before), w
 	return pin(k.home) == nil
 }
 
@@ -158,15 +188,18 @@ func (k *keeper) misplaced(from, to weight) bool {
 	return false
 }
 
-// last is the processor of a set with the highest number.
-func last(set *unix.CPUSet) int {
-	n := 0
+// processor is the one of a set where a lane stays: the last one if it sends,
+// else the first.
+func (r role) processor(set *unix.CPUSet) (cpu int) {
 	for i := range len(set) * bits.UintSize {
-		if set.IsSet(i) {
-			n = i
+		if !set.IsSet(i) {
+			continue
+		}
+		if cpu = i; r != sending {
+			break
 		}
 	}
-	return n
+	return cpu
 }
 
 // pin has the calling thread run on one processor only.

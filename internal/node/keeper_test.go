@@ -18,7 +18,7 @@ import (
 type clockwork struct {
 	*keeper
 	now          time.Time
-	streamed     uint64
+	moved        carried
 	waited, idle time.Duration // so far
 	broken       error
 }
@@ -35,15 +35,21 @@ func newClockwork() *clockwork {
 	return c
 }
 
-// pass lets time pass in which the lane moves rate bytes a second, waits and has others idle for a share of it.
+// pass lets time pass in which the lane sends rate bytes a second, waits and has others idle for a share of it.
 func (c *clockwork) pass(d time.Duration, rate, waited, idle float64) {
+	c.carry(d, rate, 0, waited, idle)
+}
+
+// carry is pass for a lane that also receives.
+func (c *clockwork) carry(d time.Duration, sent, received, waited, idle float64) {
 	for end := c.now.Add(d); c.now.Before(end); {
 		c.now = c.now.Add(time.Millisecond)
-		c.streamed += uint64(rate / 1000)
+		c.moved.sent += uint64(sent / 1000)
+		c.moved.received += uint64(received / 1000)
 		c.waited += time.Duration(waited * float64(time.Millisecond))
 		c.idle += time.Duration(idle * float64(time.Millisecond))
 		if c.due(c.now) {
-			c.look(c.now, c.streamed)
+			c.look(c.now, c.moved)
 		}
 	}
 }
@@ -98,7 +104,7 @@ func TestKeeperStaysWhileThereIsAStream(t *testing.T) {
 		if c.kept != (processors > 1) {
 			t.Fatalf("kept: %v, with %d processors", c.kept, processors)
 		}
-		if now := allowed(t); now.Count() != 1 || !now.IsSet(last(&before)) {
+		if now := allowed(t); now.Count() != 1 || !now.IsSet(sending.processor(&before)) {
 			t.Errorf("stays on %x of %x", now, before)
 		}
 		c.pass(2*keepEvery, slow, 0, 0)
@@ -106,6 +112,41 @@ func TestKeeperStaysWhileThereIsAStream(t *testing.T) {
 			t.Errorf("kept: %v, on %x of %x, after the stream", c.kept, allowed(t), before)
 		}
 		c.leave() // does nothing
+	})
+}
+
+// A lane that receives stays on another processor than one that sends, and one with as much of both on none; it changes over
+// when its streams do.
+func TestKeeperGivesEachRoleAProcessor(t *testing.T) {
+	onTwo(t, func(processors int) {
+		if processors < 2 {
+			return // it never stays, see the other test
+		}
+		before := allowed(t)
+		c := newClockwork()
+		defer c.leave()
+		for _, step := range []struct {
+			sent, received float64
+			role           role
+		}{
+			{fast, 0, sending}, {0, fast, receiving}, {fast, fast, noRole}, {fast / 4, fast, receiving}, {fast, fast / 4, sending},
+			{slow, fast, receiving}, {fast, fast / 1.5, noRole}, {slow, slow, noRole}, {keepRate * 0.6, keepRate * 0.6, noRole}, {keepRate, keepRate / 4, sending},
+		} {
+			c.carry(time.Second, step.sent, step.received, 0, 0)
+			now := allowed(t)
+			if step.role == noRole {
+				if c.kept || now != before {
+					t.Errorf("%+v: kept: %v, may run on %x", step, c.kept, now)
+				}
+				continue
+			}
+			if !c.kept || now.Count() != 1 || !now.IsSet(step.role.processor(&before)) {
+				t.Errorf("%+v: kept: %v, may run on %x of %x", step, c.kept, now, before)
+			}
+		}
+		if a, b := sending.processor(&before), receiving.processor(&before); a == b || !before.IsSet(a) || !before.IsSet(b) {
+			t.Errorf("processors %d and %d of %x", a, b, before)
+		}
 	})
 }
 
@@ -170,11 +211,7 @@ func TestKeeperLeavesOthersAffinityAlone(t *testing.T) {
 		c := newClockwork()
 		c.pass(time.Second, fast, 0, 0)
 		var first unix.CPUSet
-		for i := range last(&before) + 1 {
-			if before.IsSet(i) && first.Count() == 0 {
-				first.Set(i)
-			}
-		}
+		first.Set(receiving.processor(&before))
 		if err := unix.SchedSetaffinity(0, &first); err != nil {
 			t.Fatal(err)
 		}
@@ -190,7 +227,7 @@ func TestKeeperLeavesOthersAffinityAlone(t *testing.T) {
 func TestWeighThreadSeesWaiting(t *testing.T) {
 	onTwo(t, func(int) {
 		set := allowed(t)
-		home := last(&set)
+		home := sending.processor(&set)
 		var stop atomic.Bool
 		done := make(chan struct{})
 		go func() {

@@ -168,19 +168,19 @@ func (l *lane) keep() {
 		return
 	}
 	if now := time.Now(); l.keeper.due(now) {
-		l.keeper.look(now, l.streamed())
+		l.keeper.look(now, l.carried())
 	}
 }
 
-// streamed is how many bytes of super-frames the lane has moved.
-func (l *lane) streamed() (bytes uint64) {
+// carried is what the lane has moved.
+func (l *lane) carried() (c carried) {
 	if l.up != nil {
-		bytes = l.up.streamed
+		c.sent = l.up.streamed
 	}
 	for _, d := range l.downs {
-		bytes += d.streamed
+		c.received += d.streamed
 	}
-	return bytes
+	return c
 }
 
 // sleep waits until there is something to do. A stream that pauses for longer
