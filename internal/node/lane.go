@@ -151,7 +151,7 @@ func (l *lane) run(ctx context.Context) error {
 		}
 		switch now := time.Now(); {
 		case !l.spin.again(now):
-			if !l.spin.loaded || !l.waiter.doze() {
+			if !l.waiter.doze() {
 				l.sleep()
 			}
 		case l.spin.yields(now):
@@ -274,11 +274,12 @@ func (w *waiter) wait(limit time.Duration) bool {
 	return n > 0 || err != nil
 }
 
-// doze is wait for dozeLimit, after which it returns false. In a stream a lane
-// sleeps for less than a tenth of a millisecond, thousands of times a second. Were Go's
-// scheduler told of it, it would give the lane's place away and take it back each
-// time, and its monitor thread would wake as often, which costs a stream some
-// hundredths. So it is not told. A signal, as when memory is to be collected, ends
+// doze is wait for dozeLimit, after which it returns false. In a stream, and while
+// small frames go back and forth, a lane sleeps for less than a tenth of a
+// millisecond, thousands of times a second. Were Go's scheduler told of it, it would
+// give the lane's place away and take it back each time, and its monitor thread would
+// wake as often, on the processor that somebody of the exchange waits for. So it is
+// not told. A signal, as when memory is to be collected, ends
 // a doze like any poll(2).
 func (w *waiter) doze() bool {
 	limit := unix.NsecToTimespec(int64(dozeLimit))

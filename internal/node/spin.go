@@ -16,9 +16,9 @@ const (
 	// is given up; every spinProbe-th time it is tried all the same.
 	spinCredit = 4
 	spinProbe  = 32
-	// yieldEvery is how often a lane that looks again offers its processor: the
-	// application that has the answer, or asks next, may wait for just that one.
-	// An offer that was taken for longer than yieldLost went to somebody who has
+	// yieldEvery is how often at most a lane that looks again offers its processor,
+	// at once to begin with: the application that has the answer, or asks next, may
+	// wait for just that one, as may the one that the lane has just woken. An offer that was taken for longer than yieldLost went to somebody who has
 	// much to do; none is made for yieldPause then.
 	yieldEvery = 10 * time.Microsecond
 	yieldLost  = 1500 * time.Microsecond
@@ -41,7 +41,6 @@ const (
 type spin struct {
 	spinning bool
 	bulk     bool
-	loaded   bool // the last turn that found anything moved bulkBytes
 	since    time.Time
 	credit   int
 	empty    uint      // times nothing was found after work
@@ -53,8 +52,7 @@ func (s *spin) worked(bytes int) {
 	if s.spinning {
 		s.credit = min(s.credit+1, spinCredit)
 	}
-	s.loaded = bytes >= bulkBytes
-	s.spinning, s.bulk = false, s.loaded
+	s.spinning, s.bulk = false, bytes >= bulkBytes
 }
 
 // again says whether to look again after a turn that found nothing.
@@ -72,9 +70,6 @@ func (s *spin) again(now time.Time) bool {
 		return false
 	}
 	s.spinning, s.since = true, now
-	if next := now.Add(yieldEvery); next.After(s.yield) {
-		s.yield = next
-	}
 	return true
 }
 

@@ -70,29 +70,16 @@ func TestSpinYields(t *testing.T) {
 	if n := offers(10*time.Millisecond, time.Microsecond); n < 400 || n > 1000 {
 		t.Errorf("%d offers in 10 ms", n)
 	}
+	now = now.Add(time.Millisecond)
+	s.worked(100)
+	if !s.again(now) || !s.yields(now) {
+		t.Error("the first look that finds nothing does not offer the processor to whom the lane has woken")
+	}
 	if n := offers(time.Second, 3*time.Millisecond); n < 1 || n > 4 {
 		t.Errorf("%d offers in a second, each of which costs a turn", n)
 	}
 	offers(yieldPause, time.Microsecond)
 	if n := offers(10*time.Millisecond, time.Microsecond); n < 400 {
 		t.Errorf("%d offers in 10 ms, once nobody else is busy", n)
-	}
-}
-
-// Whether a lane may doze is told from the last turn that found anything, not from those that found nothing since.
-func TestLoaded(t *testing.T) {
-	var s spin
-	now := time.Unix(0, 0)
-	for _, c := range []struct {
-		bytes int
-		want  bool
-	}{{100, false}, {bulkBytes, true}, {64 << 10, true}, {bulkBytes - 1, false}} {
-		s.worked(c.bytes)
-		for range 3 {
-			if s.again(now); s.loaded != c.want {
-				t.Errorf("after %d bytes: loaded %v, want %v", c.bytes, s.loaded, c.want)
-			}
-			now = now.Add(2 * spinLimit)
-		}
 	}
 }
