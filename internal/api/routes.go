@@ -132,7 +132,9 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "error: must supply one format parameter", http.StatusBadRequest)
 		return
 	}
-	text, err := executeTemplate(r.Context(), formats[0], s.backends.Reporter.Report())
+	ctx, cancel := context.WithTimeoutCause(r.Context(), templateTime, errTemplateTime)
+	defer cancel()
+	text, err := executeTemplate(ctx, formats[0], s.backends.Reporter.Report())
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return

@@ -31,13 +31,12 @@ var (
 	wideFormat = regexp.MustCompile(`[*\[]|[0-9]{4}`)
 )
 
-// executeTemplate fills in a caller's template.
+// executeTemplate fills in a caller's template. It ends soon after ctx does, with
+// its cause.
 func executeTemplate(ctx context.Context, text string, report Report) (string, error) {
 	if len(text) > maxTemplate {
 		return "", errTemplateSize
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, templateTime, errTemplateTime)
-	defer cancel()
 	funcs := templateFuncs(ctx)
 	t, err := template.New("format").Funcs(funcs).Parse(text)
 	if err != nil {

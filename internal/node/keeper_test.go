@@ -129,8 +129,16 @@ func TestKeeperGivesEachRoleAProcessor(t *testing.T) {
 			sent, received float64
 			role           role
 		}{
-			{fast, 0, sending}, {0, fast, receiving}, {fast, fast, noRole}, {fast / 4, fast, receiving}, {fast, fast / 4, sending},
-			{slow, fast, receiving}, {fast, fast / 1.5, noRole}, {slow, slow, noRole}, {keepRate * 0.6, keepRate * 0.6, noRole}, {keepRate, keepRate / 4, sending},
+			{fast, 0, sending},
+			{0, fast, receiving},
+			{fast, fast, noRole},
+			{fast / 4, fast, receiving},
+			{fast, fast / 4, sending},
+			{slow, fast, receiving},
+			{fast, fast / 1.5, noRole},
+			{slow, slow, noRole},
+			{keepRate * 0.6, keepRate * 0.6, noRole},
+			{keepRate, keepRate / 4, sending},
 		} {
 			c.carry(time.Second, step.sent, step.received, 0, 0)
 			now := allowed(t)

@@ -18,8 +18,9 @@ const (
 	spinProbe  = 32
 	// yieldEvery is how often at most a lane that looks again offers its processor,
 	// at once to begin with: the application that has the answer, or asks next, may
-	// wait for just that one, as may the one that the lane has just woken. An offer that was taken for longer than yieldLost went to somebody who has
-	// much to do; none is made for yieldPause then.
+	// wait for just that one, as may the one that the lane has just woken. An offer
+	// that was taken for longer than yieldLost went to somebody who has much to do;
+	// none is made for yieldPause then.
 	yieldEvery = 10 * time.Microsecond
 	yieldLost  = 1500 * time.Microsecond
 	yieldPause = 300 * time.Millisecond
@@ -31,7 +32,9 @@ const (
 // Each look is a few system calls, at whose end the kernel may run somebody else,
 // but need not: so now and then the lane says that it may (sched_yield(2)). Linux
 // since 6.18 takes that as giving up a whole turn of some milliseconds, if somebody
-// uses it, so it is not said where somebody does.
+// uses it, so it is not said where somebody does. Somebody of another
+// scheduling group (a control group, the autogroup of a session) has the processor
+// by an offer only if the turn is that group's by then.
 //
 //	          work                     nothing
 //	busy ◄───────────── spinning ──────────────────► asleep
