@@ -124,6 +124,7 @@ func (p *socketPair) of(v6 bool) *link.Socket {
 type dataplane struct {
 	sw       *stack.Switch
 	flows    maphash.Seed // of the hash that spreads flows over the TAP's queues
+	ownStack bool         // a TCP/IP stack of this process sends frames for a host without root, see userHost
 	table    atomic.Pointer[table]
 	clock    *session.Clock
 	started  time.Time

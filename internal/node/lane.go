@@ -151,7 +151,7 @@ func (l *lane) run(ctx context.Context) error {
 		}
 		switch now := time.Now(); {
 		case !l.spin.again(now):
-			if !l.waiter.doze() {
+			if !l.dozes() || !l.waiter.doze() {
 				l.sleep()
 			}
 		case l.spin.yields(now):
@@ -182,6 +182,11 @@ func (l *lane) carried() (c carried) {
 	}
 	return c
 }
+
+// dozes says whether the lane dozes before it sleeps. Where a TCP/IP stack of this
+// process may be who sends the next frame, it does so in streams only: else that
+// stack's goroutines want the lane's place.
+func (l *lane) dozes() bool { return l.spin.loaded || !l.dp.ownStack }
 
 // sleep waits until there is something to do. A stream that pauses for longer
 // than keepEvery has ended.

@@ -145,7 +145,7 @@ func (n *node) openData() error {
 		sw.PerPort = containerLimits // on a bridge there is one port, with all containers behind it
 	}
 	n.dp = newDataplane(stack.NewSwitch(sw), clock)
-	n.dp.self = n.memory.name
+	n.dp.self, n.dp.ownStack = n.memory.name, n.cfg.Rootless
 	if err := n.listenUDP(); err != nil {
 		return err
 	}

@@ -44,6 +44,7 @@ const (
 type spin struct {
 	spinning bool
 	bulk     bool
+	loaded   bool // the last turn that found anything moved bulkBytes
 	since    time.Time
 	credit   int
 	empty    uint      // times nothing was found after work
@@ -55,7 +56,8 @@ func (s *spin) worked(bytes int) {
 	if s.spinning {
 		s.credit = min(s.credit+1, spinCredit)
 	}
-	s.spinning, s.bulk = false, bytes >= bulkBytes
+	s.loaded = bytes >= bulkBytes
+	s.spinning, s.bulk = false, s.loaded
 }
 
 // again says whether to look again after a turn that found nothing.

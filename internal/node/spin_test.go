@@ -83,3 +83,25 @@ func TestSpinYields(t *testing.T) {
 		t.Errorf("%d offers in 10 ms, once nobody else is busy", n)
 	}
 }
+
+// Whether a lane had a stream is told from the last turn that found anything, not from those that found nothing since. Where
+// this process has a TCP/IP stack, the lane dozes after such a turn only.
+func TestLoaded(t *testing.T) {
+	l, own := &lane{dp: &dataplane{}}, &lane{dp: &dataplane{ownStack: true}}
+	now := time.Unix(0, 0)
+	for _, c := range []struct {
+		bytes int
+		want  bool
+	}{{100, false}, {bulkBytes, true}, {64 << 10, true}, {bulkBytes - 1, false}} {
+		l.spin.worked(c.bytes)
+		own.spin.worked(c.bytes)
+		for range 3 {
+			l.spin.again(now)
+			own.spin.again(now)
+			if !l.dozes() || own.dozes() != c.want {
+				t.Errorf("after %d bytes: dozes: %v; with a stack of its own: %v, want %v", c.bytes, l.dozes(), own.dozes(), c.want)
+			}
+			now = now.Add(2 * spinLimit)
+		}
+	}
+}
