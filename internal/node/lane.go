@@ -184,8 +184,8 @@ func (l *lane) carried() (c carried) {
 }
 
 // dozes says whether the lane dozes before it sleeps. Where a TCP/IP stack of this
-// process may be who sends the next frame, it does so in streams only: else that
-// stack's goroutines want the lane's place.
+// process may be who sends the next frame, it does so in streams only: else
+// published ports were slower in some runs, why was not found.
 func (l *lane) dozes() bool { return l.spin.loaded || !l.dp.ownStack }
 
 // sleep waits until there is something to do. A stream that pauses for longer
@@ -284,8 +284,7 @@ func (w *waiter) wait(limit time.Duration) bool {
 // millisecond, thousands of times a second. Were Go's scheduler told of it, it would
 // give the lane's place away and take it back each time, and its monitor thread would
 // wake as often, on the processor that somebody of the exchange waits for. So it is
-// not told. A signal, as when memory is to be collected, ends
-// a doze like any poll(2).
+// not told. A signal, as when memory is to be collected, ends a doze like any poll(2).
 func (w *waiter) doze() bool {
 	limit := unix.NsecToTimespec(int64(dozeLimit))
 	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&w.fds[0])), uintptr(len(w.fds)),

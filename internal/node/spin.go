@@ -32,9 +32,9 @@ const (
 // Each look is a few system calls, at whose end the kernel may run somebody else,
 // but need not: so now and then the lane says that it may (sched_yield(2)). Linux
 // since 6.18 takes that as giving up a whole turn of some milliseconds, if somebody
-// uses it, so it is not said where somebody does. Somebody of another
-// scheduling group (a control group, the autogroup of a session) has the processor
-// by an offer only if the turn is that group's by then.
+// uses it, so it is not said where somebody does. Somebody of another scheduling
+// group (a control group, the autogroup of a session) has the processor by an offer
+// only if the turn is that group's by then.
 //
 //	          work                     nothing
 //	busy ◄───────────── spinning ──────────────────► asleep
