@@ -9,8 +9,9 @@ import "encoding/binary"
 // each but the first.
 
 const (
-	// maxChain is how many super-frames one packet holds at most.
-	maxChain = 2
+	// maxChain is how many super-frames one packet holds at most: Linux takes no longer ones
+	// (GSO_MAX_SIZE of include/linux/netdevice.h, 8 · 65,535 bytes).
+	maxChain = 7
 	// LongestPacket is the most bytes of a packet for the sink that is a chain.
 	LongestPacket = VnetLen + MaxFrame + (maxChain-1)*maxIP
 )
@@ -66,6 +67,11 @@ func (h *headers) sameStream(x, y []byte) bool {
 
 // chain appends the first segment of a super-frame that follows.
 func (r *run) chain(h shape, b []byte) {
+	if len(r.buf) < chainBuffer {
+		long := make([]byte, chainBuffer)
+		copy(long, r.buf[:r.end])
+		r.buf = long
+	}
 	r.head, r.first, r.count, r.awaiting = h, 0, 0, false
 	r.chained++
 	copy(r.same[:], b[:r.lead])

@@ -44,7 +44,9 @@ func TestSuperFramesFollowEachOther(t *testing.T) {
 		lost    []int
 		want    []string
 	}{
-		{name: "two and two", packets: stream(1000, 60000, 60000, 60000, 60000), want: []string{"1:120066", "1:120066"}},
+		{name: "seven and two", packets: stream(1000, slices.Repeat([]int{60000}, 9)...), want: []string{"1:420066", "1:120066"}},
+		{name: "the third is lost", packets: stream(1000, 2000, 2000, 2000, 2000), lost: []int{4, 5}, want: []string{"1:4066", "1:2066"}},
+		{name: "of the third the end is lost", packets: stream(1000, 2000, 2000, 2000, 2000), lost: []int{5}, want: []string{"1:5066", "1:2066"}},
 		{name: "no more than an IPv4 header can say", packets: stream(1000, 3000, 2000), want: []string{"1:5066"}},
 		{name: "the last is shorter", packets: stream(1000, 60000, 1500), want: []string{"1:61566"}},
 		{name: "nothing follows a rest", packets: stream(1000, 60500, 2000), want: []string{"1:60566", "1:2066"}},
@@ -119,6 +121,8 @@ func TestChainSaysWhatItsPartsDo(t *testing.T) {
 		{payloads: []int{60000, 60000}},
 		{payloads: []int{2000, 3000}},
 		{payloads: []int{64000, 64321}},
+		{payloads: []int{65000, 65000, 65000, 65000, 65000, 65000, 65123}},
+		{payloads: []int{3000, 3000, 3000}, lost: []int{0, 8}},
 		{payloads: []int{60000, 60000}, lost: []int{0, 1}},
 		{payloads: []int{60000, 60000}, lost: []int{118, 119}},
 		{payloads: []int{5000, 5000}, lost: []int{0, 9}},

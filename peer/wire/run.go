@@ -34,7 +34,7 @@ type run struct {
 	csum    uint16                        // offset of the checksum from headers.l4
 	lead    int                           // bytes of a segment up to its payload
 	same    [segmentLen + maxHeaders]byte // what the first segment of the last super-frame had there
-	buf     []byte                        // made when it is needed first, and kept
+	buf     []byte                        // made when it is needed first, for a chain made anew, and kept
 	end     int
 	origin  int // index of the first segment of all
 	chained int // super-frames before the last
@@ -42,8 +42,12 @@ type run struct {
 	awaiting bool // complete, and the next super-frame may be added
 }
 
-// runBuffer holds the longest super-frames that checkSegment lets pass, and what a SEGMENT has before it.
-const runBuffer = segmentLen + EthernetLen + 4*maxTags + 40 + maxChain*maxIP
+const (
+	// runBuffer holds the longest super-frames that checkSegment lets pass, and what a SEGMENT has before it.
+	runBuffer = segmentLen + EthernetLen + 4*maxTags + 40 + maxIP
+	// chainBuffer holds the longest chain. Many runs at once are those of many streams, which are seldom chains.
+	chainBuffer = runBuffer + (maxChain-1)*maxIP
+)
 
 // checkSegment reads a SEGMENT of at least segmentLen bytes that does not continue a run.
 func checkSegment(b []byte) (s segment, h shape, fault Fault) {
