@@ -176,7 +176,7 @@ func (o *output) put(c *course, plaintext []byte) bool {
 // goes.
 func (o *output) sealAt(c *course, start int, plaintext []byte) (end int, ok bool) {
 	at := start + c.head() - wire.DataHeaderLen
-	msg, err := c.pair.Seal(o.arena[at:at:at+wire.DataOverhead+len(plaintext)], plaintext)
+	msg, err := c.seal(o.arena[at:at:at+wire.DataOverhead+len(plaintext)], plaintext)
 	end = at + len(msg)
 	if err == nil && c.outer != nil {
 		body := o.arena[start+wire.DataHeaderLen : end]
@@ -283,6 +283,13 @@ func (o *output) cut(to *remote, buf []byte) {
 		o.dp.counters.fault(fault)
 		return
 	}
+	var err error
+	if c.row, err = c.pair.Row(o.cutter.Left()); err != nil {
+		o.dp.counters.add(dropSeal, 1)
+		offer(o.dp.wants, to.port)
+		return
+	}
+	defer c.row.End()
 	for plain, ok := o.cutter.Next(); ok; plain, ok = o.cutter.Next() {
 		if !o.put(&c, plain) {
 			offer(o.dp.wants, to.port)

@@ -63,6 +63,7 @@ func (p *path) overhead() int {
 // course is all that it takes to seal a plaintext for a peer and send it.
 type course struct {
 	pair  *session.Keypair
+	row   session.Row // of pair's messages that follow each other; none unless begun
 	path  *path
 	outer *session.Keypair // of our session with the relay; nil: there is none
 	hop   *path            // where the datagram goes: path itself, or the relay's link
@@ -82,6 +83,14 @@ func (c *course) tail() int {
 		return wire.TagLen
 	}
 	return 2 * wire.TagLen
+}
+
+// seal appends the message of a plaintext for the peer.
+func (c *course) seal(dst, plaintext []byte) ([]byte, error) {
+	if c.row.Begun() {
+		return c.row.Seal(dst, plaintext), nil
+	}
+	return c.pair.Seal(dst, plaintext)
 }
 
 // Messages that came through a relay or inside a control connection have no

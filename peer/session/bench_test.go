@@ -18,6 +18,25 @@ func BenchmarkSeal(b *testing.B) {
 	})
 }
 
+// BenchmarkRow is BenchmarkSeal for messages that follow each other, as many as a super-frame has.
+func BenchmarkRow(b *testing.B) {
+	const messages = 46
+	benchmark(b, func(b *testing.B, k, _ *Keypair, plain []byte) {
+		buf := make([]byte, 0, len(plain)+Overhead)
+		b.SetBytes(int64(messages * len(plain)))
+		for b.Loop() {
+			row, err := k.Row(messages)
+			if err != nil {
+				b.Fatal(err)
+			}
+			for range messages {
+				row.Seal(buf, plain)
+			}
+			row.End()
+		}
+	})
+}
+
 // BenchmarkSealAndOpen subtract BenchmarkSeal to have the cost of opening: a message can be opened only once.
 func BenchmarkSealAndOpen(b *testing.B) {
 	benchmark(b, func(b *testing.B, k, other *Keypair, plain []byte) {

@@ -108,41 +108,12 @@ func (k *Keypair) usable() bool {
 //
 // Errors: ErrExpired, ErrExhausted, ErrUnconfirmed.
 func (k *Keypair) Seal(dst, plaintext []byte) ([]byte, error) {
-	if !k.sealing.enter() {
-		k.leaveSealing()
-		return dst, ErrExpired
+	r, err := k.Row(1)
+	if err != nil {
+		return dst, err
 	}
-	out, err := k.seal(dst, plaintext)
-	k.leaveSealing()
-	return out, err
-}
-
-func (k *Keypair) seal(dst, plaintext []byte) ([]byte, error) {
-	now, limit := k.keys.clock.stamp(), k.limits.reject(k.id.suite)
-	if now-k.created >= int64(k.limits.RejectAfterTime) {
-		return dst, ErrExpired
-	}
-	if !k.confirmed.Load() {
-		return dst, ErrUnconfirmed
-	}
-	if k.counter.Load() >= limit { // looked at first, so that refused calls never wrap the counter around
-		return dst, ErrExhausted
-	}
-	n := k.counter.Add(1) - 1
-	if n >= limit {
-		return dst, ErrExhausted
-	}
-	at := len(dst)
-	out := slices.Grow(dst, Overhead+len(plaintext))[:at+HeaderLen]
-	header := out[at:]
-	// The nonce is made inside the header, where the receiver index is still zero: a nonce on the stack would be
-	// moved to the heap on its way through the AEAD interface.
-	binary.LittleEndian.PutUint32(header, typeData)
-	binary.LittleEndian.PutUint32(header[4:], 0)
-	binary.LittleEndian.PutUint64(header[8:], n)
-	out = k.send.Seal(out, header[4:], plaintext, nil)
-	binary.LittleEndian.PutUint32(header[4:], k.id.remote)
-	k.keys.sent(now, len(plaintext) > 0)
+	out := r.Seal(dst, plaintext)
+	r.End()
 	return out, nil
 }
 
@@ -209,6 +180,40 @@ func (k *Keypair) Zero() {
 	if k.opening.close() {
 		wipeObject(k.receive)
 	}
+}
+
+// reserve takes the numbers of n messages, or says why none may be sealed.
+func (k *Keypair) reserve(n uint64, now stamp) (first uint64, err error) {
+	limit := k.limits.reject(k.id.suite)
+	if now-k.created >= int64(k.limits.RejectAfterTime) {
+		return 0, ErrExpired
+	}
+	if !k.confirmed.Load() {
+		return 0, ErrUnconfirmed
+	}
+	if k.counter.Load() >= limit { // looked at first, so that refused calls never wrap the counter around
+		return 0, ErrExhausted
+	}
+	end := k.counter.Add(n)
+	if end > limit {
+		return 0, ErrExhausted
+	}
+	return end - n, nil
+}
+
+// seal is Row.Seal for a message that has a number.
+func (k *Keypair) seal(dst, plaintext []byte, number uint64) []byte {
+	at := len(dst)
+	out := slices.Grow(dst, Overhead+len(plaintext))[:at+HeaderLen]
+	header := out[at:]
+	// The nonce is made inside the header, where the receiver index is still zero: a nonce on the stack would be
+	// moved to the heap on its way through the AEAD interface.
+	binary.LittleEndian.PutUint32(header, typeData)
+	binary.LittleEndian.PutUint32(header[4:], 0)
+	binary.LittleEndian.PutUint64(header[8:], number)
+	out = k.send.Seal(out, header[4:], plaintext, nil)
+	binary.LittleEndian.PutUint32(header[4:], k.id.remote)
+	return out
 }
 
 func (k *Keypair) leaveSealing() {

@@ -63,6 +63,14 @@ func (c *Cutter) Start(buf []byte, limit int) Fault {
 	return FaultNone
 }
 
+// Left is how many plaintexts Next has yet.
+func (c *Cutter) Left() int {
+	if c.at >= c.end {
+		return 0
+	}
+	return (c.end - c.at + c.step - 1) / c.step
+}
+
 // Next returns the next plaintext, and false when there is none. It is valid, and what it overlaps with is not yet
 // overwritten, until the following call of Next or Start.
 func (c *Cutter) Next() (plaintext []byte, ok bool) {
