@@ -29,6 +29,7 @@ type downlink struct {
 	table *table
 
 	streamed uint64 // bytes of super-frames that were received
+	quiet    quiet  // of the socket
 }
 
 func newDownlink(dp *dataplane, s *link.Socket, out *output, plain bool) *downlink {

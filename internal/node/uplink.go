@@ -38,7 +38,7 @@ func newUplink(dp *dataplane, socks socketPair, number uint8) *uplink {
 
 // turn forwards what a queue has now, up to a burst, and returns how many bytes
 // that was.
-func (u *uplink) turn(in inlet) (int, error) {
+func (u *uplink) turn(in *inlet) (int, error) {
 	total := 0
 	for total < burstBytes {
 		n, err := in.queue.TryRead(u.buf[wire.Headroom:])
