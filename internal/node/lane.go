@@ -39,7 +39,7 @@ type lane struct {
 	index, of int // which queues it serves, see serve
 	seen      *localPorts
 	inlets    []inlet
-	turns     uint // until the next that looks at quiet devices, counted down
+	turns     uint // since it slept
 }
 
 // inlet is a queue of a local port that a lane reads.
@@ -47,30 +47,6 @@ type inlet struct {
 	port  *localPort
 	queue tapQueue
 	quiet quiet
-}
-
-const (
-	// quietAfter turns in a row in which a device had nothing make it a quiet one.
-	quietAfter = 32
-	// quietEvery is how often turns look at quiet devices. To look costs a system
-	// call, without root one for the TAP of each container; what comes out of its
-	// quiet waits for three turns at most.
-	quietEvery = 4
-)
-
-// quiet counts the turns in a row in which a device had nothing, up to quietAfter.
-type quiet uint8
-
-// is says whether the device is a quiet one.
-func (q quiet) is() bool { return q == quietAfter }
-
-// found takes in how many bytes the device had.
-func (q *quiet) found(bytes int) {
-	if bytes > 0 {
-		*q = 0
-	} else if !q.is() {
-		*q++
-	}
 }
 
 // newLanes makes the lanes of a data plane: as many as read queues, and more for
@@ -233,10 +209,8 @@ func (l *lane) turn() (bytes int, err error) {
 			return 0, err
 		}
 	}
-	all := l.turns == 0
-	if l.turns--; all {
-		l.turns = quietEvery - 1
-	}
+	all := l.turns%quietEvery == 0
+	l.turns++
 	for _, d := range l.downs {
 		if d.quiet.is() && !all {
 			continue
