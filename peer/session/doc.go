@@ -5,8 +5,8 @@
 // # Nouns
 //
 //   - Machine: the protocol for one identity and all its peers. Inputs go into Step, Effects come out.
-//   - Keypair: what a handshake yields. Seal and Open turn plaintexts into data messages and back. Export gives both
-//     ends the same secret for another use, as by the kernel.
+//   - Keypair: what a handshake yields. Seal and Open turn plaintexts into data messages and back, a Row seals some that
+//     follow each other. Export gives both ends the same secret for another use, as by the kernel.
 //   - Keys: one peer's keypairs as the data plane sees them, read without a lock.
 //   - Clock: the coarse time that Seal and Open read.
 //   - Suite: WireGuard's ChaCha20-Poly1305, or AES-256-GCM under a prologue of its own between two weave peers.
