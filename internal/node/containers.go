@@ -6,11 +6,13 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strconv"
 	"sync"
 	"time"
 
 	"weave/ipam"
 	"weave/runtime"
+	"weave/runtime/netlink"
 )
 
 const (
@@ -227,6 +229,8 @@ func (b *containers) started(ctx context.Context, l *engineLoop, id string) erro
 	err = b.n.joinContainer(ctx, c, false)
 	switch {
 	case err == nil || ctx.Err() != nil:
+	case b.overNow(ctx, l, c): // attached by an event before, it may have done its work since
+		return ctx.Err()
 	case c.Shimmed():
 		b.log.Warn("a container cannot be attached, and is killed: it waits for the network", "container", c.Name, "id", id, "err", err)
 		if err := l.engine.Kill(ctx, id); err != nil && !errors.Is(err, runtime.ErrNoContainer) {
@@ -236,6 +240,30 @@ func (b *containers) started(ctx context.Context, l *engineLoop, id string) erro
 		b.log.Warn("a container cannot be attached", "container", c.Name, "id", id, "err", err)
 	}
 	return err
+}
+
+// overNow tells whether a container that was said to run has ended.
+func (b *containers) overNow(ctx context.Context, l *engineLoop, c runtime.Container) bool {
+	_, err := b.n.host.Resolve(strconv.Itoa(c.PID))
+	return errors.Is(err, netlink.ErrNoTarget) && stopped(ctx, l.engine, c.ID)
+}
+
+// stopped waits until an engine notices that a container's process has gone, or
+// ctx ends. It returns false where the engine goes on saying that it runs.
+func stopped(ctx context.Context, engine runtime.Engine, id string) bool {
+	limited, cancel := context.WithTimeout(ctx, vanishFor)
+	defer cancel()
+	for {
+		c, err := engine.Inspect(limited, id)
+		if errors.Is(err, runtime.ErrNoContainer) || (err == nil && !c.Running) {
+			return true
+		}
+		select {
+		case <-limited.Done():
+			return ctx.Err() != nil
+		case <-time.After(vanishPoll):
+		}
+	}
 }
 
 // resync compares what runs with what is known, after a time in which nothing was
