@@ -46,7 +46,7 @@ func TestRowSealsAsSealDoes(t *testing.T) {
 	})
 }
 
-// A row that may not be leaves nothing behind: not a number used, nobody in the key, nothing sent.
+// A row that may not be leaves nobody in the key, and nothing told; one that asks for more than there are takes the rest with it.
 func TestRowRefusals(t *testing.T) {
 	k, responder := newTestKeypairs(t, SuiteAESGCM)
 	if _, err := responder.Row(1); !errors.Is(err, ErrUnconfirmed) {
@@ -56,6 +56,9 @@ func TestRowRefusals(t *testing.T) {
 	k.counter.Store(limit - 2)
 	if _, err := k.Row(3); !errors.Is(err, ErrExhausted) {
 		t.Errorf("more than there are: %v", err)
+	}
+	if _, err := k.Row(1); !errors.Is(err, ErrExhausted) {
+		t.Errorf("the rest: %v", err)
 	}
 	k.counter.Store(limit - 2)
 	row, err := k.Row(2)
